@@ -1,0 +1,98 @@
+"""A rerank stage for RAG: cross-encoder, bi-encoder, and the cascade of both.
+
+Names are resolved when first used: importing this loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpurerank.bi_encoder import BiEncoder
+    from gpurerank.cache import DiskStore, MemoryStore
+    from gpurerank.calls import calling
+    from gpurerank.cascade import Cascade
+    from gpurerank.cross_encoder import CrossEncoder
+    from gpurerank.errors import (
+        ClosedError,
+        DataError,
+        DeadlineError,
+        GPURerankError,
+        InputError,
+        ModelError,
+        ModelNotFoundError,
+        NotFiniteError,
+        ScoringError,
+        WeightsError,
+    )
+    from gpurerank.ranking import LargestGap, TokenBudget
+    from gpurerank.reranker import Reranker, RerankerOptions
+    from gpurerank.types import CutOff, Pair, PairScorer, RankedPassage, Ranker, TextEmbedder
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "bi_encoder": ("BiEncoder",),
+    "cache": ("DiskStore", "MemoryStore"),
+    "calls": ("calling",),
+    "cascade": ("Cascade",),
+    "cross_encoder": ("CrossEncoder",),
+    "errors": (
+        "ClosedError",
+        "DataError",
+        "DeadlineError",
+        "GPURerankError",
+        "InputError",
+        "ModelError",
+        "ModelNotFoundError",
+        "NotFiniteError",
+        "ScoringError",
+        "WeightsError",
+    ),
+    "ranking": ("LargestGap", "TokenBudget"),
+    "reranker": ("Reranker", "RerankerOptions"),
+    "types": ("CutOff", "Pair", "PairScorer", "RankedPassage", "Ranker", "TextEmbedder"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "BiEncoder",
+    "Cascade",
+    "ClosedError",
+    "CrossEncoder",
+    "CutOff",
+    "DataError",
+    "DeadlineError",
+    "DiskStore",
+    "GPURerankError",
+    "InputError",
+    "LargestGap",
+    "MemoryStore",
+    "ModelError",
+    "ModelNotFoundError",
+    "NotFiniteError",
+    "Pair",
+    "PairScorer",
+    "RankedPassage",
+    "Ranker",
+    "Reranker",
+    "RerankerOptions",
+    "ScoringError",
+    "TextEmbedder",
+    "TokenBudget",
+    "WeightsError",
+    "calling",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

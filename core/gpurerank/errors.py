@@ -1,0 +1,53 @@
+"""The exceptions that gpurerank raises.
+
+GPURerankError
+├── InputError (ValueError)      the caller's value is wrong: which item, what it is, the limit
+│   └── DataError                a file or folder does not hold what it should
+├── ModelError                   a model cannot be loaded, or gives no usable score
+│   ├── ModelNotFoundError       neither a folder, nor cached, nor to be had from the hub
+│   └── WeightsError             a weight file fails its checksum or misses a tensor
+├── ScoringError                 scoring failed for a reason that is not the caller's
+│   └── NotFiniteError           a model returned NaN or infinity for a pair
+├── DeadlineError (TimeoutError) the deadline passed before every pair was scored
+└── ClosedError                  the object was closed
+"""
+
+
+class GPURerankError(Exception):
+    """Everything that gpurerank raises on purpose."""
+
+
+class InputError(GPURerankError, ValueError):
+    """A value from the caller is wrong."""
+
+
+class DataError(InputError):
+    """A file or folder does not hold what it should."""
+
+
+class ModelError(GPURerankError):
+    """A model cannot be loaded, or is not one that gives a relevance score."""
+
+
+class ModelNotFoundError(ModelError):
+    """A model is neither a folder, nor in the local cache, nor to be had from the hub."""
+
+
+class WeightsError(ModelError):
+    """A weight file fails its checksum or does not hold the tensors that it should."""
+
+
+class ScoringError(GPURerankError):
+    """Scoring failed for a reason that is not the caller's."""
+
+
+class NotFiniteError(ScoringError):
+    """A model returned NaN or infinity."""
+
+
+class DeadlineError(GPURerankError, TimeoutError):
+    """The deadline passed before every pair was scored."""
+
+
+class ClosedError(GPURerankError):
+    """The object was closed and can score no more."""

@@ -1,0 +1,1 @@
+"""Judging rankings on a collection."""

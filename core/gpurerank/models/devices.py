@@ -1,0 +1,64 @@
+"""Which device and which number format to run on."""
+
+from __future__ import annotations
+
+import torch
+
+from gpurerank.errors import InputError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device that a name stands for; "auto" is a GPU where there is one.
+
+    Raises:
+        InputError: No such device here.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"device {device!r} cannot be used here: {reason}; try 'auto' or 'cpu'"
+        ) from error
+    if resolved.type == "cuda" and resolved.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return resolved
+
+
+def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The number format that a name stands for.
+
+    "auto" is bfloat16 where the hardware multiplies in it, float16 on an older GPU, else float32.
+
+    Raises:
+        InputError: Not one of auto, float32, bfloat16, float16.
+    """
+    if dtype == "auto":
+        if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+        fast = device.type == "cpu" and cpu_multiplies_bfloat16()
+        return torch.bfloat16 if fast else torch.float32
+    if dtype not in DTYPES:
+        raise InputError(f"dtype is {dtype!r}; it must be 'auto' or one of {', '.join(DTYPES)}")
+    return DTYPES[dtype]
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether this CPU has bfloat16 matrix instructions (AMX or AVX-512 BF16).
+
+    Elsewhere bfloat16 is emulated and slower than float32.
+    """
+    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(bool(getattr(torch.cpu, probe, lambda: False)()) for probe in probes)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """The name of a format, such as "bfloat16"."""
+    return str(dtype).removeprefix("torch.")

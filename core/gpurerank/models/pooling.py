@@ -1,0 +1,67 @@
+"""What a model's own head needs from a packed row: one vector for each sequence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from gpurerank.models.packing import Layout
+
+
+def first_tokens(hidden: Tensor, layout: Layout) -> Tensor:
+    """First token of each sequence: (1, tokens, hidden) to (sequences, hidden)."""
+    return hidden[0, layout.cu_seqlens[:-1].long()]
+
+
+def last_tokens(hidden: Tensor, layout: Layout) -> Tensor:
+    """Last token of each sequence: (1, tokens, hidden) to (sequences, hidden)."""
+    return hidden[0, layout.cu_seqlens[1:].long() - 1]
+
+
+def mean_tokens(hidden: Tensor, layout: Layout) -> Tensor:
+    """Mean over the tokens of each sequence: (1, tokens, hidden) to (sequences, hidden).
+
+    Summed in float32, whatever the model's precision.
+    """
+    lengths = layout.cu_seqlens.diff().long()
+    owners = torch.repeat_interleave(
+        torch.arange(len(lengths), device=hidden.device), lengths, output_size=hidden.shape[1]
+    )
+    sums = torch.zeros(
+        (len(lengths), hidden.shape[-1]), dtype=torch.float32, device=hidden.device
+    ).index_add_(0, owners, hidden[0].float())
+    return (sums / lengths.unsqueeze(1)).to(hidden.dtype)
+
+
+POOLERS = {"cls": first_tokens, "mean": mean_tokens, "lasttoken": last_tokens}
+
+
+class HeadAdapter:
+    """A forward hook on the base model that lets an unchanged head read a packed row.
+
+    The packed hidden states are replaced by one vector a sequence, shape (sequences, 1, hidden),
+    and the base model's own pooler, where it has one, runs again on those.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        pooling = getattr(model.config, "classifier_pooling", "cls")
+        self._pool = POOLERS["mean" if pooling == "mean" else "cls"]
+        self._layout: Layout | None = None
+        model.base_model.register_forward_hook(self._replace)
+
+    def reading(self, layout: Layout | None) -> None:
+        """Sets the layout of the next forward pass; None switches the hook off."""
+        self._layout = layout
+
+    def _replace(self, base: nn.Module, _arguments: Any, output: Any) -> Any:
+        if self._layout is None:
+            return output
+        gathered = self._pool(output[0], self._layout).unsqueeze(1)  # (sequences, 1, hidden)
+        output["last_hidden_state"] = gathered
+        pooler = getattr(base, "pooler", None)
+        if pooler is not None and "pooler_output" in output:
+            output["pooler_output"] = pooler(gathered)
+        return output

@@ -1,0 +1,72 @@
+"""The check at load time that decides whether a model runs packed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from gpurerank.models.attention import PACKED_ATTENTION, packed_attention_available
+from gpurerank.models.devices import dtype_name
+from gpurerank.types import FloatArray
+
+logger = logging.getLogger("gpurerank")
+
+
+def probe_packed(
+    name: str,
+    model: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    run_packed: Callable[[], FloatArray],
+    expected: FloatArray,
+) -> str | None:
+    """Switches a transformer to packed attention if that gives what padding gives.
+
+    Args:
+        name: The model, for the log.
+        model: The transformers model.
+        device: Where it runs.
+        dtype: What it will run in; on a CPU the probe itself runs in float32.
+        run_packed: Scores or embeds the probe inputs as one packed row.
+        expected: The same inputs, padded, one by one.
+
+    Returns:
+        Why packing cannot serve, with the model left as it was; None where it serves.
+    """
+    if not packed_attention_available(device, dtype):
+        return f"no packed attention on {device.type} in {dtype_name(dtype)}"
+    if not getattr(model, "_can_set_attn_implementation", lambda: True)():
+        return f"{type(model).__name__} has an attention of its own"
+    usual = model.config._attn_implementation
+    model.set_attn_implementation(PACKED_ATTENTION)
+    tight = device.type == "cpu" or dtype == torch.float32
+    try:
+        why = _disagreement(run_packed(), expected, 1e-4 if tight else 3e-2)
+    except Exception as error:
+        # Whatever an unknown architecture raises here, the padded path still serves it.
+        why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
+    if why is not None:
+        model.set_attn_implementation(usual)
+        logger.warning("%s runs padded, which is slower: %s", name, why)
+    return why
+
+
+def position_offset(base_model: Any) -> int:
+    """First position id of a sequence: 0, or padding_idx + 1 in the RoBERTa family."""
+    embeddings: Any = getattr(base_model, "embeddings", None)
+    if hasattr(embeddings, "create_position_ids_from_input_ids"):
+        return int(embeddings.padding_idx) + 1
+    return 0
+
+
+def _disagreement(found: FloatArray, expected: FloatArray, tolerance: float) -> str | None:
+    if found.shape != expected.shape:
+        return f"packed outputs have shape {found.shape}, not {expected.shape}"
+    worst = float(np.abs(found - expected).max())
+    if worst <= tolerance * max(1.0, float(np.abs(expected).max())):
+        return None
+    return f"packed and padded outputs differ by {worst:.2g}"

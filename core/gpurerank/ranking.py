@@ -1,0 +1,128 @@
+"""From scores to a ranking: order, cut-offs, and what happens to ties and NaN."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from gpurerank.errors import InputError, NotFiniteError
+from gpurerank.types import CutOff, RankedPassage
+
+# A float64 sigmoid reaches 1.0 here; log-odds beyond it are all the same score.
+LARGEST_LOGIT = 36.7
+
+
+def sigmoid(logit: float) -> float:
+    """Score of a logit, in [0, 1], in float64: no overflow, distinct up to 36."""
+    if logit >= 0:
+        return 1.0 / (1.0 + math.exp(-logit))
+    odds = math.exp(max(logit, -744.0))
+    return odds / (1.0 + odds)
+
+
+def logit_of(score: float) -> float:
+    """Log-odds of a score: the inverse of ``sigmoid``, held to a finite range.
+
+    Raises:
+        NotFiniteError: The score is NaN or outside [0, 1].
+    """
+    if not 0.0 <= score <= 1.0:
+        raise NotFiniteError(f"a scorer returned {score}; a score lies in [0, 1]")
+    if score == 0.0:
+        return -744.0
+    return LARGEST_LOGIT if score == 1.0 else math.log(score) - math.log1p(-score)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LargestGap:
+    """Keeps what stands above the largest gap between neighbouring logits.
+
+    Attributes:
+        at_least: Passages kept in any case.
+    """
+
+    at_least: int = 1
+
+    def keep(self, ranked: Sequence[RankedPassage]) -> int:
+        """How many passages to keep."""
+        logits = [_logit(passage) for passage in ranked]
+        gaps = [above - below for above, below in pairwise(logits)]
+        candidates = range(max(1, self.at_least), len(ranked))
+        return max(candidates, key=lambda kept: gaps[kept - 1], default=len(ranked))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenBudget:
+    """Keeps passages from the top while they fit a budget; stops at the first that does not.
+
+    Attributes:
+        max_tokens: Tokens that the kept passages may hold together.
+        count_tokens: Tokens of a text; give the reading model's own count. Without it four
+            characters count as one token.
+    """
+
+    max_tokens: int
+    count_tokens: Callable[[str], int] | None = None
+
+    def keep(self, ranked: Sequence[RankedPassage]) -> int:
+        """How many passages to keep."""
+        used = 0
+        for kept, passage in enumerate(ranked):
+            text = passage.passage
+            used += self.count_tokens(text) if self.count_tokens else -(-len(text) // 4)
+            if used > self.max_tokens:
+                return kept
+        return len(ranked)
+
+
+def check_limits(top_k: int | None, threshold: float | None) -> None:
+    """Checks the limits of a ranking.
+
+    Raises:
+        InputError: ``top_k`` is negative or no whole number, or ``threshold`` is no number.
+    """
+    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 0):
+        raise InputError(f"top_k is {top_k!r}; it must be a whole number from 0, or None for all")
+    if threshold is not None and (
+        isinstance(threshold, bool)
+        or not isinstance(threshold, int | float)
+        or math.isnan(threshold)
+    ):
+        raise InputError(f"threshold is {threshold!r}; it must be a number, or None")
+
+
+def rank(
+    scored: Sequence[RankedPassage],
+    *,
+    top_k: int | None = None,
+    threshold: float | None = None,
+    cut_off: CutOff | None = None,
+) -> list[RankedPassage]:
+    """Orders scored passages, best first, and keeps what the limits allow.
+
+    Sorted by logit, ties by input order. ``threshold`` drops what scores below it, which can leave
+    none at all; then ``cut_off`` and ``top_k`` apply, whichever keeps fewer.
+
+    Raises:
+        InputError: A limit is out of range.
+        NotFiniteError: A logit is NaN or infinite.
+    """
+    check_limits(top_k, threshold)
+    for passage in scored:
+        if not math.isfinite(_logit(passage)):
+            raise NotFiniteError(f"passage {passage.index} has the logit {passage.logit}")
+    ordered = sorted(scored, key=lambda passage: -_logit(passage))
+    ranked = [replace(passage, rank=place) for place, passage in enumerate(ordered, 1)]
+    if threshold is not None:
+        ranked = [p for p in ranked if p.score is not None and p.score >= threshold]
+    if cut_off is not None and ranked:
+        ranked = ranked[: cut_off.keep(ranked)]
+    return ranked if top_k is None else ranked[:top_k]
+
+
+def _logit(passage: RankedPassage) -> float:
+    if passage.logit is None:
+        raise NotFiniteError(f"passage {passage.index} has no logit")
+    return passage.logit

@@ -1,0 +1,391 @@
+"""The facade: a query and passages in, the best passages out."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from gpurerank.cache import CachedScorer, ScoreStore
+from gpurerank.calls import Call, calling
+from gpurerank.chunking import Fit, max_passage_scores
+from gpurerank.cross_encoder import CrossEncoder, LongPassages, check_pairs
+from gpurerank.errors import ClosedError, InputError, ScoringError
+from gpurerank.progress import progress_bar
+from gpurerank.ranking import check_limits, logit_of, rank
+from gpurerank.types import AsyncPairScorer, CutOff, PairScorer, RankedPassage
+
+OnError = Literal["raise", "keep_order"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerankerOptions:
+    """Every option of a Reranker; see there."""
+
+    model: str = "embedded"
+    device: str = "auto"
+    dtype: str = "auto"
+    max_length: int = 512
+    long_passages: LongPassages = "windows"
+    revision: str | None = None
+    instruction: str | None = None
+    positive_label: int | None = None
+    timeout_s: float | None = None
+    on_error: OnError = "raise"
+    trust_remote_code: bool = False
+    cache: ScoreStore | None = None
+
+    def check(self) -> None:
+        """Checks what can be checked without the model.
+
+        Raises:
+            InputError: An option is out of range.
+        """
+        if self.long_passages not in ("windows", "truncate"):
+            raise InputError(
+                f"long_passages is {self.long_passages!r}; it must be 'windows' or 'truncate'"
+            )
+        if self.on_error not in ("raise", "keep_order"):
+            raise InputError(f"on_error is {self.on_error!r}; it must be 'raise' or 'keep_order'")
+        if self.timeout_s is not None and not self.timeout_s > 0:
+            raise InputError(f"timeout_s is {self.timeout_s}; it must be over 0, or None")
+
+
+class Reranker:
+    """Ranks passages for a query with a cross-encoder. Safe to call from any thread or task.
+
+    Objects with the same model share one copy of it; the last that is closed, or collected, frees
+    its memory. A blank passage scores 0 and is not shown to the model.
+
+    Args:
+        model: "embedded", a folder, or a hub id such as "BAAI/bge-reranker-v2-m3".
+        device: "auto" or a torch device such as "cuda:1".
+        dtype: "auto" (bfloat16 where the hardware multiplies in it), "float32", "bfloat16" or
+            "float16".
+        max_length: Tokens of a pair; the model's own limit may be lower.
+        long_passages: "windows" scores a long passage by its best window, whose span is returned;
+            "truncate" cuts it, and says so.
+        revision: Branch, tag or commit on the hub.
+        instruction: Prompt, for models that take one.
+        positive_label: Which of two labels means relevant; needed for models with two.
+        timeout_s: Deadline of a call in seconds.
+        on_error: What ``rank`` does when the model or the deadline fails: "raise", or "keep_order"
+            to return the input order, marked with the error. Wrong input always raises.
+        trust_remote_code: Whether code from the model's repository may run.
+        cache: Where scores are remembered, such as ``MemoryStore()``; None for nowhere.
+
+    Raises:
+        InputError: An option is wrong.
+        ModelError: The model cannot be loaded, or is no reranker.
+    """
+
+    def __init__(
+        self,
+        model: str = "embedded",
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        max_length: int = 512,
+        long_passages: LongPassages = "windows",
+        revision: str | None = None,
+        instruction: str | None = None,
+        positive_label: int | None = None,
+        timeout_s: float | None = None,
+        on_error: OnError = "raise",
+        trust_remote_code: bool = False,
+        cache: ScoreStore | None = None,
+    ) -> None:
+        self._options = RerankerOptions(
+            model=model,
+            device=device,
+            dtype=dtype,
+            max_length=max_length,
+            long_passages=long_passages,
+            revision=revision,
+            instruction=instruction,
+            positive_label=positive_label,
+            timeout_s=timeout_s,
+            on_error=on_error,
+            trust_remote_code=trust_remote_code,
+            cache=cache,
+        )
+        self._options.check()
+        encoder = CrossEncoder(
+            model,
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            max_length=max_length,
+            instruction=instruction,
+            positive_label=positive_label,
+            trust_remote_code=trust_remote_code,
+        )
+        self._attach(encoder, encoder)
+
+    @classmethod
+    def from_options(cls, options: RerankerOptions) -> Reranker:
+        """The reranker of a set of options."""
+        return cls(**{name: getattr(options, name) for name in options.__dataclass_fields__})
+
+    @classmethod
+    def from_scorer(
+        cls,
+        scorer: PairScorer,
+        *,
+        name: str,
+        timeout_s: float | None = None,
+        on_error: OnError = "raise",
+        cache: ScoreStore | None = None,
+    ) -> Reranker:
+        """A reranker over any PairScorer; passages reach it whole, however long.
+
+        Args:
+            scorer: What scores the pairs.
+            name: What provenance calls it; the cache keeps its scores under this name.
+            timeout_s: As in Reranker.
+            on_error: As in Reranker.
+            cache: As in Reranker.
+        """
+        reranker = cls.__new__(cls)
+        reranker._options = RerankerOptions(
+            model=name, timeout_s=timeout_s, on_error=on_error, cache=cache
+        )
+        reranker._options.check()
+        reranker._attach(scorer, None)
+        return reranker
+
+    def _attach(self, scorer: PairScorer, encoder: CrossEncoder | None) -> None:
+        self._encoder = encoder
+        self._scorer = scorer
+        if self._options.cache is not None:
+            identity = encoder.identity() if encoder else [self._options.model]
+            self._scorer = CachedScorer(scorer, self._options.cache, identity=identity)
+        if encoder is not None:
+            weakref.finalize(self, encoder.close)
+
+    def __reduce__(self) -> tuple[Callable[..., Reranker], tuple[object, ...]]:
+        if self._encoder is None:
+            raise TypeError("a Reranker over a scorer of your own cannot be pickled")
+        return Reranker.from_options, (replace(self._options, cache=None),)
+
+    def __enter__(self) -> Reranker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def model_name(self) -> str:
+        """The model, as it was asked for."""
+        return self._options.model
+
+    @property
+    def options(self) -> RerankerOptions:
+        """What this reranker was made with."""
+        return self._options
+
+    def rank(
+        self,
+        query: str,
+        passages: Sequence[str],
+        top_k: int | None = None,
+        threshold: float | None = None,
+        *,
+        cut_off: CutOff | None = None,
+    ) -> list[RankedPassage]:
+        """Ranks passages for a query, best first.
+
+        Args:
+            query: What is asked; not blank.
+            passages: What is ranked; any number, unchanged.
+            top_k: Passages returned at most; None for all, 0 for none.
+            threshold: Lowest score that is returned; none may reach it.
+            cut_off: ``LargestGap()`` or ``TokenBudget(max_tokens=...)``.
+
+        Raises:
+            InputError: The query is blank, a passage is not a string, or a limit is out of range.
+            ScoringError: The model failed, and ``on_error`` is "raise".
+            DeadlineError: The deadline passed, and ``on_error`` is "raise".
+        """
+        listed = _check(query, passages, top_k, threshold)
+        if not listed or top_k == 0:
+            return []
+        try:
+            with self._call():
+                fits = self._fit(query, listed)
+                plan = _Plan(query, listed, fits)
+                scores = self._scorer.score_pairs(plan.pairs) if plan.pairs else []
+            return self._ranked(plan, scores, top_k, threshold, cut_off)
+        except Exception as error:
+            return self._after(error, listed, top_k)
+
+    async def arank(
+        self,
+        query: str,
+        passages: Sequence[str],
+        top_k: int | None = None,
+        threshold: float | None = None,
+        *,
+        cut_off: CutOff | None = None,
+    ) -> list[RankedPassage]:
+        """As ``rank``, without blocking the event loop; cancelling stops at the next batch."""
+        listed = _check(query, passages, top_k, threshold)
+        if not listed or top_k == 0:
+            return []
+        try:
+            with self._call():
+                fits = await self._afit(query, listed)
+                plan = _Plan(query, listed, fits)
+                scores = await self._ascores(plan.pairs) if plan.pairs else []
+            return self._ranked(plan, scores, top_k, threshold, cut_off)
+        except Exception as error:
+            return self._after(error, listed, top_k)
+
+    def score_pairs(
+        self, pairs: Sequence[tuple[str, str]], *, show_progress: bool = False
+    ) -> list[float]:
+        """The score of each (query, passage), in [0, 1], input order; long passages as in ``rank``.
+
+        Raises:
+            InputError: A pair is not two strings.
+            ScoringError: The model failed.
+            DeadlineError: The deadline passed.
+        """
+        check_pairs(pairs)
+        by_query: dict[str, list[int]] = {}
+        for index, (query, _) in enumerate(pairs):
+            by_query.setdefault(query, []).append(index)
+        with self._call():
+            plans = {
+                query: _Plan(query, listed, self._fit(query, listed))
+                for query, rows in by_query.items()
+                for listed in [[pairs[row][1] for row in rows]]
+            }
+            flat = [pair for plan in plans.values() for pair in plan.pairs]
+            with progress_bar("scoring", len(flat), shown=show_progress):
+                scored = iter(self._scorer.score_pairs(flat) if flat else [])
+        scores = [0.0] * len(pairs)
+        for query, plan in plans.items():
+            best, _ = plan.best([next(scored) for _ in plan.pairs])
+            for row, score in zip(by_query[query], best, strict=True):
+                scores[row] = score
+        return scores
+
+    def close(self) -> None:
+        """Gives the model back; the last user frees its memory."""
+        if self._encoder is not None:
+            self._encoder.close()
+
+    def _call(self) -> AbstractContextManager[Call]:
+        return calling(timeout_s=self._options.timeout_s)
+
+    def _fit(self, query: str, passages: list[str]) -> list[Fit]:
+        if self._encoder is None:
+            return [Fit([(0, len(p))], truncated=False) for p in passages]
+        return self._encoder.fit(query, passages, self._options.long_passages)
+
+    async def _afit(self, query: str, passages: list[str]) -> list[Fit]:
+        if self._encoder is None:
+            return self._fit(query, passages)
+        return await self._encoder.afit(query, passages, self._options.long_passages)
+
+    async def _ascores(self, pairs: list[tuple[str, str]]) -> list[float]:
+        if isinstance(self._scorer, AsyncPairScorer):
+            return await self._scorer.ascore_pairs(pairs)
+        import asyncio
+
+        return await asyncio.to_thread(self._scorer.score_pairs, pairs)
+
+    def _ranked(
+        self,
+        plan: _Plan,
+        scores: list[float],
+        top_k: int | None,
+        threshold: float | None,
+        cut_off: CutOff | None,
+    ) -> list[RankedPassage]:
+        if len(scores) != len(plan.pairs):
+            raise ScoringError(f"the scorer gave {len(scores)} scores for {len(plan.pairs)} pairs")
+        best, spans = plan.best(scores)
+        scored = [
+            RankedPassage(
+                index=index,
+                passage=passage,
+                score=best[index],
+                logit=logit_of(best[index]),
+                rank=0,
+                span=spans[index],
+                truncated=plan.fits[index].truncated,
+                model=self.model_name,
+                previous_rank=index + 1,
+            )
+            for index, passage in enumerate(plan.passages)
+        ]
+        return rank(scored, top_k=top_k, threshold=threshold, cut_off=cut_off)
+
+    def _after(
+        self, error: Exception, passages: list[str], top_k: int | None
+    ) -> list[RankedPassage]:
+        if self._options.on_error == "raise" or isinstance(error, InputError | ClosedError):
+            raise error
+        kept = [
+            RankedPassage(
+                index=index,
+                passage=passage,
+                score=None,
+                logit=None,
+                rank=index + 1,
+                span=None,
+                truncated=False,
+                model=self.model_name,
+                previous_rank=index + 1,
+                error=f"{type(error).__name__}: {error}",
+            )
+            for index, passage in enumerate(passages)
+        ]
+        return kept if top_k is None else kept[:top_k]
+
+
+class _Plan:
+    """The distinct pairs that a request needs, and the way back from their scores."""
+
+    def __init__(self, query: str, passages: list[str], fits: list[Fit]) -> None:
+        self.passages = passages
+        self.fits = fits
+        self._windows: list[tuple[int, tuple[int, int], int | None]] = []
+        known: dict[str, int] = {}
+        for owner, (passage, fit) in enumerate(zip(passages, fits, strict=True)):
+            for span in fit.spans:
+                text = passage[slice(*span)]
+                pair = known.setdefault(text, len(known)) if text.strip() else None
+                self._windows.append((owner, span, pair))
+        self.pairs = [(query, text) for text in known]
+
+    def best(self, scores: list[float]) -> tuple[list[float], list[tuple[int, int]]]:
+        """Score and span of the best window of each passage; a blank window scores 0."""
+        # float64: distinct scores near 1 must stay distinct.
+        flat = np.array([0.0 if pair is None else scores[pair] for *_, pair in self._windows])
+        owners = np.array([owner for owner, *_ in self._windows])
+        best, windows = max_passage_scores(flat, owners, len(self.passages))
+        return best.tolist(), [self._windows[window][1] for window in windows]
+
+
+def _check(
+    query: str, passages: Sequence[str], top_k: int | None, threshold: float | None
+) -> list[str]:
+    if not isinstance(query, str):
+        raise InputError(f"the query is {type(query).__name__}, not a string")
+    if not query.strip():
+        raise InputError("the query is blank; there is nothing to rank for")
+    if isinstance(passages, str):
+        raise InputError("passages is a string; give a list of strings")
+    listed = list(passages)
+    for index, passage in enumerate(listed):
+        if not isinstance(passage, str):
+            raise InputError(f"passage {index} is {type(passage).__name__}, not a string")
+    check_limits(top_k, threshold)
+    return listed

@@ -1,0 +1,1 @@
+"""Adapting a cross-encoder to data."""

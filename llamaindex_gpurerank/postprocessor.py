@@ -1,0 +1,145 @@
+"""The node postprocessor: reranks nodes and keeps the best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Literal
+
+from llama_index.core.bridge.pydantic import ConfigDict, PrivateAttr
+from llama_index.core.callbacks import CBEventType, EventPayload
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+
+from gpurerank import CutOff, InputError, RankedPassage, Ranker, Reranker, RerankerOptions
+
+PROVENANCE = "gpurerank"
+
+dispatcher = get_dispatcher(__name__)
+
+
+class GPURerank(BaseNodePostprocessor):
+    """Reranks nodes for a query.
+
+    Nodes come back as copies, best first, with the new score; the whole provenance stands under
+    ``metadata["gpurerank"]``, which no model is shown. Those that went in are not touched.
+
+    Attributes:
+        top_n: Nodes returned at most; None for all.
+        threshold: Lowest score that is returned.
+        cut_off: ``LargestGap()`` or ``TokenBudget(max_tokens=...)``.
+        ranker: What ranks, such as a Cascade or a Reranker of your own; then the options below
+            are not used.
+        model: "embedded", a folder or a hub id; this and all below as in ``gpurerank.Reranker``.
+    """
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+    top_n: int | None = 5
+    threshold: float | None = None
+    cut_off: CutOff | None = None
+    ranker: Ranker | None = None
+    model: str = "embedded"
+    device: str = "auto"
+    dtype: str = "auto"
+    max_length: int = 512
+    long_passages: Literal["windows", "truncate"] = "windows"
+    revision: str | None = None
+    instruction: str | None = None
+    positive_label: int | None = None
+    timeout_s: float | None = None
+    on_error: Literal["raise", "keep_order"] = "raise"
+    trust_remote_code: bool = False
+    cache: Any = None
+
+    _ranker: Ranker = PrivateAttr()
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Loads the model, so that a wrong name fails here and not in the first query."""
+        super().model_post_init(context)
+        names = RerankerOptions.__dataclass_fields__
+        self._ranker = self.ranker or Reranker.from_options(
+            RerankerOptions(**{name: getattr(self, name) for name in names})
+        )
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name in serialized pipelines."""
+        return "GPURerank"
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        query = _query(query_bundle)
+        with self._reported(query, nodes) as result:
+            ranked = self._ranker.rank(
+                query, _texts(nodes), self.top_n, self.threshold, cut_off=self.cut_off
+            )
+            result += _nodes(nodes, ranked)
+        return result
+
+    @dispatcher.span
+    async def _apostprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        query = _query(query_bundle)
+        with self._reported(query, nodes) as result:
+            ranked = await self._ranker.arank(
+                query, _texts(nodes), self.top_n, self.threshold, cut_off=self.cut_off
+            )
+            result += _nodes(nodes, ranked)
+        return result
+
+    @contextmanager
+    def _reported(self, query: str, nodes: list[NodeWithScore]) -> Iterator[list[NodeWithScore]]:
+        """Sends the start and, whatever happens, the end of a rerank; yields the list to fill."""
+        name = self._ranker.model_name
+        wanted = len(nodes) if self.top_n is None else self.top_n
+        result: list[NodeWithScore] = []
+        dispatcher.event(ReRankStartEvent(query=query, nodes=nodes, top_n=wanted, model_name=name))
+        payload: dict[str, Any] = {
+            EventPayload.NODES: nodes,
+            EventPayload.MODEL_NAME: name,
+            EventPayload.QUERY_STR: query,
+            EventPayload.TOP_K: wanted,
+        }
+        try:
+            with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
+                yield result
+                event.on_end(payload={EventPayload.NODES: result})
+        finally:
+            dispatcher.event(ReRankEndEvent(nodes=result))
+
+
+def _query(bundle: QueryBundle | None) -> str:
+    if bundle is None:
+        raise InputError("there is no query to rank for; pass query_bundle or query_str")
+    return bundle.query_str
+
+
+def _texts(nodes: Sequence[NodeWithScore]) -> list[str]:
+    return [node.node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
+
+
+def _nodes(nodes: Sequence[NodeWithScore], ranked: Sequence[RankedPassage]) -> list[NodeWithScore]:
+    return [_copy(nodes[passage.index], passage) for passage in ranked]
+
+
+def _copy(scored: NodeWithScore, passage: RankedPassage) -> NodeWithScore:
+    if passage.previous_score is None and scored.score is not None:
+        passage = replace(passage, previous_score=float(scored.score))
+    node = scored.node.model_copy(
+        update={
+            "metadata": {**scored.node.metadata, PROVENANCE: passage.provenance()},
+            "excluded_embed_metadata_keys": _with(scored.node.excluded_embed_metadata_keys),
+            "excluded_llm_metadata_keys": _with(scored.node.excluded_llm_metadata_keys),
+        }
+    )
+    return NodeWithScore(node=node, score=scored.score if passage.score is None else passage.score)
+
+
+def _with(keys: list[str]) -> list[str]:
+    return keys if PROVENANCE in keys else [*keys, PROVENANCE]
