@@ -1,0 +1,72 @@
+"""Fixtures: tiny models by name, and a fake that satisfies the scorer's seam."""
+
+from __future__ import annotations
+
+import os
+
+# Before any import that reads it: no test may ask the hub.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["ANONYMIZED_TELEMETRY"] = "False"
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from tests.tiny_models import build_causal, build_classifier
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """The folder of a tiny model, by family, "two_labels", "causal" or "causal_chat"."""
+    built: dict[str, str] = {}
+
+    def folder(name: str) -> str:
+        if name not in built:
+            path = tmp_path_factory.mktemp(name)
+            if name.startswith("causal"):
+                build_causal(path, chat=name == "causal_chat")
+            elif name == "two_labels":
+                build_classifier(path, "bert", labels=2)
+            elif name == "three_labels":
+                build_classifier(path, "bert", labels=3)
+            else:
+                build_classifier(path, name)
+            built[name] = str(path)
+        return built[name]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(model_folder: Callable[[str], str]) -> str:
+    """The folder of the tiny BERT cross-encoder."""
+    return model_folder("bert")
+
+
+@pytest.fixture(autouse=True)
+def _no_model_is_left() -> Iterator[None]:
+    """Models that a test leaves loaded are freed before the next one counts."""
+    yield
+    gc.collect()
+
+
+class WordOverlap:
+    """A PairScorer in ten lines: the share of the query's words that the passage has."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+
+    def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        self.seen.extend(pairs)
+        return [self._score(query, passage) for query, passage in pairs]
+
+    @staticmethod
+    def _score(query: str, passage: str) -> float:
+        words = query.lower().split()
+        return sum(word in passage.lower() for word in words) / (len(words) + 1)
+
+
+@pytest.fixture
+def overlap() -> WordOverlap:
+    return WordOverlap()

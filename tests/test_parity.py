@@ -1,0 +1,132 @@
+"""Scores are those of the reference implementation, packed or padded, alone or in a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from sentence_transformers import CrossEncoder as Reference
+
+from gpurerank import CrossEncoder
+from gpurerank.models.loading import ModelSpec
+from gpurerank.models.pair_model import load_pair_model
+from gpurerank.ranking import logit_of
+from tests.tiny_models import FAMILIES, PAIRS
+
+PACKED = ["bert", "electra", "roberta", "xlm_roberta", "camembert", "modernbert_cls"]
+PACKED += ["modernbert_mean"]
+LONG = [
+    ("a long query " * 90, "fox"),
+    ("fox", "a long passage " * 300),
+    ("fox " * 300, "dog " * 400),
+]
+
+
+def logits(scores: list[float]) -> list[float]:
+    return [logit_of(score) for score in scores]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_equal_sentence_transformers(
+    family: str, model_folder: Callable[[str], str]
+) -> None:
+    folder = model_folder(family)
+    expected = Reference(folder, device="cpu").predict(PAIRS, activation_fn=_identity())
+    scorer = CrossEncoder(folder, device="cpu", dtype="float32")
+    np.testing.assert_allclose(logits(scorer.score_pairs(PAIRS)), expected, rtol=0, atol=1e-5)
+    assert np.std(expected) > 1e-3, "a model that says the same of everything proves nothing"
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm_roberta", "modernbert_mean"])
+def test_cut_pairs_equal_sentence_transformers(
+    family: str, model_folder: Callable[[str], str]
+) -> None:
+    folder = model_folder(family)
+    expected = Reference(folder, device="cpu", max_length=64).predict(
+        LONG, activation_fn=_identity()
+    )
+    scorer = CrossEncoder(folder, device="cpu", dtype="float32", max_length=64)
+    np.testing.assert_allclose(logits(scorer.score_pairs(LONG)), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", PACKED)
+def test_family_runs_packed(family: str, model_folder: Callable[[str], str]) -> None:
+    model = load_pair_model(ModelSpec(name=model_folder(family), device="cpu", dtype="float32"))
+    assert model.why_padded is None
+    tokens = model.tokenize(PAIRS)
+    packed = model.logits(tokens)
+    model.packed = False
+    model._model.set_attn_implementation("sdpa")
+    np.testing.assert_allclose(packed, model.logits(tokens), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["distilbert", "albert", "deberta_v2"])
+def test_family_that_packing_would_falsify_runs_padded(
+    family: str, model_folder: Callable[[str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = ModelSpec(name=model_folder(family), device="cpu", dtype="float32")
+    model = load_pair_model(spec)
+    if not model.packed:
+        assert model.why_padded
+    # Whatever the probe decided, a pair's score does not depend on its neighbours.
+    tokens = model.tokenize(PAIRS)
+    alone = np.concatenate([model.logits([each]) for each in tokens])
+    np.testing.assert_allclose(model.logits(tokens), alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("max_tokens", [64, 256, 4096])
+@pytest.mark.parametrize("family", ["bert", "modernbert_mean", "causal_chat"])
+def test_score_ignores_batch_neighbours(
+    family: str, max_tokens: int, model_folder: Callable[[str], str]
+) -> None:
+    folder = model_folder(family)
+    options = {"device": "cpu", "dtype": "float32"}
+    together = CrossEncoder(folder, **options, max_tokens=max_tokens).score_pairs(PAIRS)
+    alone = [CrossEncoder(folder, **options).score_pairs([pair])[0] for pair in PAIRS]
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["causal", "causal_chat"])
+def test_causal_scores_equal_sentence_transformers(
+    name: str, model_folder: Callable[[str], str]
+) -> None:
+    folder = model_folder(name)
+    reference = Reference(folder, device="cpu", max_length=256)
+    reference.tokenizer.pad_token = reference.tokenizer.eos_token
+    expected = reference.predict(PAIRS, batch_size=len(PAIRS), activation_fn=_identity())
+    scorer = CrossEncoder(folder, device="cpu", dtype="float32", max_length=256)
+    assert scorer.packed
+    np.testing.assert_allclose(logits(scorer.score_pairs(PAIRS)), expected, rtol=0, atol=1e-5)
+
+
+def test_instruction_reaches_the_model(model_folder: Callable[[str], str]) -> None:
+    folder = model_folder("causal_chat")
+    reference = Reference(folder, device="cpu", max_length=256)
+    reference.tokenizer.pad_token = reference.tokenizer.eos_token
+    expected = reference.predict(PAIRS, prompt="Find the capital.", activation_fn=_identity())
+    options = {"device": "cpu", "dtype": "float32", "max_length": 256}
+    told = CrossEncoder(folder, instruction="Find the capital.", **options).score_pairs(PAIRS)
+    plain = CrossEncoder(folder, **options).score_pairs(PAIRS)
+    np.testing.assert_allclose(logits(told), expected, rtol=0, atol=1e-5)
+    assert np.abs(np.subtract(told, plain)).max() > 1e-4
+
+
+def test_two_labels_give_the_softmax_of_the_named_one(model_folder: Callable[[str], str]) -> None:
+    folder = model_folder("two_labels")
+    expected = Reference(folder, device="cpu").predict(PAIRS, apply_softmax=True)
+    for label in (0, 1):
+        scorer = CrossEncoder(folder, device="cpu", dtype="float32", positive_label=label)
+        np.testing.assert_allclose(scorer.score_pairs(PAIRS), expected[:, label], atol=1e-5)
+
+
+def test_bfloat16_stays_near_float32(tiny: str) -> None:
+    exact = CrossEncoder(tiny, device="cpu", dtype="float32").score_pairs(PAIRS)
+    rounded = CrossEncoder(tiny, device="cpu", dtype="bfloat16").score_pairs(PAIRS)
+    np.testing.assert_allclose(rounded, exact, atol=0.03)
+
+
+def _identity() -> object:
+    import torch
+
+    return torch.nn.Identity()
