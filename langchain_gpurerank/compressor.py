@@ -10,7 +10,7 @@ from langchain_core.callbacks import AsyncCallbackManager, CallbackManager, Call
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import ConfigDict, PrivateAttr
 
-from gpurerank import CutOff, RankedPassage, Ranker, Reranker, RerankerOptions, calling
+from gpurerank import CutOff, RankedPassage, Ranker, Reranker, RerankerOptions, ScoreStore, calling
 
 PROVENANCE = "gpurerank"
 SCORE = "relevance_score"
@@ -48,7 +48,7 @@ class GPURerank(BaseDocumentCompressor):
     timeout_s: float | None = None
     on_error: Literal["raise", "keep_order"] = "raise"
     trust_remote_code: bool = False
-    cache: Any = None
+    cache: ScoreStore | None = None
 
     _ranker: Ranker = PrivateAttr()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForRetrieverRun,
@@ -14,7 +14,7 @@ from langchain_core.runnables import Runnable
 from pydantic import ConfigDict, Field
 from typing_extensions import Unpack
 
-from gpurerank import CutOff, Ranker
+from gpurerank import CutOff, Ranker, ScoreStore
 from langchain_gpurerank.compressor import GPURerank
 
 
@@ -35,7 +35,7 @@ class RerankOptions(TypedDict, total=False):
     timeout_s: float | None
     on_error: Literal["raise", "keep_order"]
     trust_remote_code: bool
-    cache: Any
+    cache: ScoreStore | None
 
 
 class RerankRetriever(BaseRetriever):

@@ -14,7 +14,15 @@ from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRan
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
-from gpurerank import CutOff, InputError, RankedPassage, Ranker, Reranker, RerankerOptions
+from gpurerank import (
+    CutOff,
+    InputError,
+    RankedPassage,
+    Ranker,
+    Reranker,
+    RerankerOptions,
+    ScoreStore,
+)
 
 PROVENANCE = "gpurerank"
 
@@ -53,7 +61,7 @@ class GPURerank(BaseNodePostprocessor):
     timeout_s: float | None = None
     on_error: Literal["raise", "keep_order"] = "raise"
     trust_remote_code: bool = False
-    cache: Any = None
+    cache: ScoreStore | None = None
 
     _ranker: Ranker = PrivateAttr()
 

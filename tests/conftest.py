@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
+from gpurerank import BiEncoder, Reranker
 from tests.tiny_models import build_causal, build_classifier
 
 
@@ -70,3 +71,18 @@ class WordOverlap:
 @pytest.fixture
 def overlap() -> WordOverlap:
     return WordOverlap()
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[Reranker]:
+    """The embedded cross-encoder, held so that no test loads it anew."""
+    with Reranker("embedded") as reranker:
+        yield reranker
+
+
+@pytest.fixture(scope="session")
+def bi_encoder() -> Iterator[BiEncoder]:
+    """The embedded bi-encoder, held so that no test loads it anew."""
+    encoder = BiEncoder("embedded")
+    yield encoder
+    encoder.close()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gpurerank.bi_encoder import BiEncoder
-    from gpurerank.cache import DiskStore, MemoryStore
+    from gpurerank.cache import DiskStore, MemoryStore, ScoreStore
     from gpurerank.calls import calling
     from gpurerank.cascade import Cascade
     from gpurerank.cross_encoder import CrossEncoder
@@ -34,7 +34,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "bi_encoder": ("BiEncoder",),
-    "cache": ("DiskStore", "MemoryStore"),
+    "cache": ("DiskStore", "MemoryStore", "ScoreStore"),
     "calls": ("calling",),
     "cascade": ("Cascade",),
     "cross_encoder": ("CrossEncoder",),
@@ -78,6 +78,7 @@ __all__ = [
     "Ranker",
     "Reranker",
     "RerankerOptions",
+    "ScoreStore",
     "ScoringError",
     "TextEmbedder",
     "TokenBudget",

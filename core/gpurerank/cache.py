@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from cachetools import LRUCache
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from diskcache import Cache
 
 
+@runtime_checkable
 class ScoreStore(Protocol):
     """Where scores are kept, by key."""
 

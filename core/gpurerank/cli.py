@@ -244,3 +244,7 @@ def _ranking_table(query: str, ranked: list[RankedPassage]) -> Table:
         shown = text if len(text) <= 200 else text[:199] + "…"
         table.add_row(str(passage.rank), str(passage.previous_rank), score, escape(shown))
     return table
+
+
+if __name__ == "__main__":
+    main()

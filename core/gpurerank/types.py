@@ -100,6 +100,7 @@ class TextEmbedder(Protocol):
         ...
 
 
+@runtime_checkable
 class CutOff(Protocol):
     """Decides how many of a ranking to keep."""
 

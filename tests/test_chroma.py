@@ -1,0 +1,77 @@
+"""Chroma keeps the embedding function with the collection."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import chromadb
+import pytest
+from chromadb.config import Settings
+
+from gpurerank import BiEncoder, InputError
+from gpurerank.chroma import GPUEmbeddingFunction
+from gpurerank.models.registry import REGISTRY
+
+TEXTS = ["subprocess.run executes a command", "heapq.merge merges inputs", "a brown fox"]
+
+
+def client(folder: Path) -> chromadb.ClientAPI:
+    return chromadb.PersistentClient(str(folder), Settings(anonymized_telemetry=False))
+
+
+def test_collection_survives_closing_and_reopening(tmp_path: Path, bi_encoder: BiEncoder) -> None:
+    collection = client(tmp_path).create_collection(
+        "docs",
+        embedding_function=GPUEmbeddingFunction(dtype="float32"),  # type: ignore[arg-type]
+    )
+    collection.add(ids=["a", "b", "c"], documents=TEXTS)
+    # Another process, which names no embedding function: the stored one must serve.
+    reopened = f"""
+import chromadb, gpurerank.chroma
+from chromadb.config import Settings
+client = chromadb.PersistentClient({str(tmp_path)!r}, Settings(anonymized_telemetry=False))
+collection = client.get_collection("docs")
+print(collection.query(query_texts=["run a command"], n_results=1)["ids"][0][0])
+collection.add(ids=["d"], documents=["json reads data"])
+print(collection.query(query_texts=["read json"], n_results=1)["ids"][0][0])
+print(collection.configuration["embedding_function"].get_config()["dtype"])
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", reopened], capture_output=True, text=True, timeout=100, check=True
+    )
+    assert result.stdout.split() == ["a", "d", "float32"]
+
+
+def test_one_model_serves_however_often_chroma_builds(
+    tmp_path: Path, bi_encoder: BiEncoder
+) -> None:
+    before = REGISTRY.loaded()
+    collection = client(tmp_path).create_collection(
+        "docs",
+        embedding_function=GPUEmbeddingFunction(),  # type: ignore[arg-type]
+    )
+    collection.add(ids=["a", "b", "c"], documents=TEXTS)
+    again = client(tmp_path).get_collection("docs")
+    again.upsert(ids=["c"], documents=["a red fox"])
+    assert again.query(query_texts=["fox"], n_results=1)["ids"] == [["c"]]
+    assert REGISTRY.loaded() == before
+
+
+def test_building_is_lazy_and_faithful() -> None:
+    function = GPUEmbeddingFunction("nobody/has-this", query_prompt="query: ", max_length=99)
+    config = function.get_config()
+    assert GPUEmbeddingFunction.build_from_config(config).get_config() == config
+    assert function.name() == "gpurerank"
+    assert not function.is_legacy()
+
+
+def test_a_change_of_model_is_refused() -> None:
+    function = GPUEmbeddingFunction()
+    old = function.get_config()
+    function.validate_config_update(old, {**old, "dtype": "float32"})
+    with pytest.raises(InputError, match="model cannot change"):
+        function.validate_config_update(old, {**old, "model": "another"})
+    with pytest.raises(InputError, match="unknown options"):
+        GPUEmbeddingFunction.build_from_config({"model": "embedded", "pooling": "cls"})

@@ -1,0 +1,493 @@
+"""The facade: what goes in is unchanged, what comes out is right, what is wrong is said."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import pickle
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from gpurerank import (
+    BiEncoder,
+    Cascade,
+    ClosedError,
+    CrossEncoder,
+    DeadlineError,
+    InputError,
+    LargestGap,
+    MemoryStore,
+    ModelError,
+    ModelNotFoundError,
+    NotFiniteError,
+    Reranker,
+    TokenBudget,
+)
+from gpurerank.models.registry import REGISTRY
+from gpurerank.types import RankedPassage
+from tests.conftest import WordOverlap
+
+PASSAGES = [
+    "subprocess.run executes a command and returns its output",
+    "heapq.merge merges sorted inputs",
+    "difflib compares two files",
+    "the quick brown fox",
+]
+
+
+def tiny_reranker(tiny: str, **options: object) -> Reranker:
+    return Reranker(tiny, device="cpu", dtype="float32", **options)  # type: ignore[arg-type]
+
+
+class Constant:
+    """Gives every pair the same score."""
+
+    def __init__(self, score: float) -> None:
+        self._score = score
+
+    def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        return [self._score] * len(pairs)
+
+
+class Broken:
+    """Fails as a model would."""
+
+    def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        raise RuntimeError("the device is gone")
+
+
+def test_ranking_is_sorted_and_names_places(overlap: WordOverlap) -> None:
+    ranked = Reranker.from_scorer(overlap, name="overlap").rank("compares two files", PASSAGES)
+    assert [p.index for p in ranked] == [2, 0, 1, 3]
+    assert [p.rank for p in ranked] == [1, 2, 3, 4]
+    assert ranked[0].previous_rank == 3
+    assert ranked[0].passage is PASSAGES[2]
+    assert ranked[0].model == "overlap"
+
+
+def test_ties_keep_input_order() -> None:
+    ranked = Reranker.from_scorer(Constant(0.5), name="constant").rank("q", list("abcdef"))
+    assert [p.index for p in ranked] == [0, 1, 2, 3, 4, 5]
+
+
+def test_duplicates_are_scored_once_and_all_returned(overlap: WordOverlap) -> None:
+    passages = ["two files", "fox", "two files", "fox"]
+    ranked = Reranker.from_scorer(overlap, name="overlap").rank("files", passages)
+    assert [p.index for p in ranked] == [0, 2, 1, 3]
+    assert len(overlap.seen) == 2
+
+
+@pytest.mark.parametrize(("top_k", "kept"), [(0, 0), (2, 2), (4, 4), (99, 4), (None, 4)])
+def test_top_k_limits_what_is_returned(top_k: int | None, kept: int, overlap: WordOverlap) -> None:
+    ranked = Reranker.from_scorer(overlap, name="overlap").rank("command", PASSAGES, top_k)
+    assert len(ranked) == kept
+
+
+def test_threshold_can_leave_none(overlap: WordOverlap) -> None:
+    reranker = Reranker.from_scorer(overlap, name="overlap")
+    assert [p.index for p in reranker.rank("command", PASSAGES, threshold=0.5)] == [0]
+    assert reranker.rank("zebra", PASSAGES, threshold=0.1) == []
+
+
+def test_largest_gap_keeps_what_stands_above_it(overlap: WordOverlap) -> None:
+    reranker = Reranker.from_scorer(overlap, name="overlap")
+    passages = ["compares two files", "two files", "nothing", "at all"]
+    kept = reranker.rank("compares two files", passages, cut_off=LargestGap())
+    assert [p.index for p in kept] == [0, 1]
+    kept = reranker.rank("compares two files", passages, cut_off=LargestGap(at_least=3))
+    assert [p.index for p in kept] == [0, 1, 2]
+
+
+def test_token_budget_stops_at_the_first_that_does_not_fit(overlap: WordOverlap) -> None:
+    reranker = Reranker.from_scorer(overlap, name="overlap")
+    budget = TokenBudget(max_tokens=12, count_tokens=lambda text: len(text.split()))
+    assert [p.index for p in reranker.rank("command", PASSAGES, cut_off=budget)] == [0, 1]
+    assert reranker.rank("command", PASSAGES, cut_off=TokenBudget(max_tokens=1)) == []
+
+
+def test_empty_list_gives_an_empty_ranking(tiny: str) -> None:
+    assert tiny_reranker(tiny).rank("anything", []) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "passages", "top_k", "threshold", "said"),
+    [
+        ("", ["a"], None, None, "the query is blank"),
+        (" \n", ["a"], None, None, "the query is blank"),
+        (None, ["a"], None, None, "the query is NoneType"),
+        ("q", "a string", None, None, "passages is a string"),
+        ("q", ["a", None], None, None, "passage 1 is NoneType"),
+        ("q", ["a", b"b"], None, None, "passage 1 is bytes"),
+        ("q", ["a"], -1, None, "top_k is -1"),
+        ("q", ["a"], 1.5, None, "top_k is 1.5"),
+        ("q", ["a"], True, None, "top_k is True"),
+        ("q", ["a"], None, float("nan"), "threshold is nan"),
+        ("q", ["a"], None, "0.5", "threshold is '0.5'"),
+    ],
+)
+def test_wrong_input_is_named(
+    query: str,
+    passages: list[str],
+    top_k: int | None,
+    threshold: float | None,
+    said: str,
+    overlap: WordOverlap,
+) -> None:
+    reranker = Reranker.from_scorer(overlap, name="overlap", on_error="keep_order")
+    with pytest.raises(InputError, match=said):
+        reranker.rank(query, passages, top_k, threshold)
+
+
+@pytest.mark.parametrize(
+    "passage",
+    [
+        "\ud800 a lone surrogate \udfff",
+        "a \x00 NUL",
+        "\u202e right to left",
+        "😀" * 40,
+        "\ufeffbom",
+    ],
+)
+def test_odd_characters_are_scored(passage: str, tiny: str) -> None:
+    ranked = tiny_reranker(tiny).rank("\ud83d a query", ["plain", passage])
+    assert sorted(p.index for p in ranked) == [0, 1]
+    assert {p.passage for p in ranked} == {"plain", passage}
+    assert all(p.score is not None and 0 <= p.score <= 1 for p in ranked)
+
+
+def test_blank_passages_score_zero_and_come_last(tiny: str) -> None:
+    ranked = tiny_reranker(tiny).rank("command", ["", *PASSAGES, " \n\t"])
+    assert [p.index for p in ranked[-2:]] == [0, 5]
+    assert [p.score for p in ranked[-2:]] == [0.0, 0.0]
+
+
+def test_a_megabyte_is_ranked_by_its_best_window(overlap: WordOverlap, tiny: str) -> None:
+    filler = "the quick brown fox jumps over the lazy dog " * 23_000
+    middle = len(filler) // 2
+    passage = filler[:middle] + " zebra zebra zebra " + filler[middle:]
+    assert len(passage) > 1_000_000
+    encoder = CrossEncoder(tiny, device="cpu", dtype="float32")
+    fit = encoder.fit("zebra", [passage], "windows")[0]
+    assert not fit.truncated
+    assert fit.spans[0][0] == 0
+    assert fit.spans[-1][1] == len(passage)
+    joins = zip(fit.spans, fit.spans[1:], strict=False)
+    assert all(following[0] < earlier[1] for earlier, following in joins)
+    scores = overlap.score_pairs([("zebra", passage[slice(*span)]) for span in fit.spans])
+    start, stop = fit.spans[int(np.argmax(scores))]
+    assert "zebra" in passage[start:stop]
+
+
+def test_long_passage_scores_as_its_best_window(tiny: str) -> None:
+    long = " ".join(f"word{i} {PASSAGES[i % 4]}" for i in range(120))
+    reranker = tiny_reranker(tiny, max_length=64)
+    best = reranker.rank("run a command", [long])[0]
+    assert best.span is not None
+    assert not best.truncated
+    start, stop = best.span
+    assert 0 < stop - start < len(long)
+    alone = reranker.rank("run a command", [long[start:stop]])[0]
+    assert alone.score == pytest.approx(best.score, abs=1e-6)
+    fits = CrossEncoder(tiny, device="cpu", dtype="float32", max_length=64).fit(
+        "run a command", [long], "windows"
+    )[0]
+    every = reranker.score_pairs([("run a command", long[a:b]) for a, b in fits.spans])
+    assert best.score == pytest.approx(max(every), abs=1e-6)
+
+
+def test_truncation_is_reported(tiny: str) -> None:
+    reranker = tiny_reranker(tiny, max_length=32, long_passages="truncate")
+    short, long = "a fox", "a fox " * 100
+    ranked = {p.index: p for p in reranker.rank("fox", [short, long])}
+    assert not ranked[0].truncated
+    assert ranked[1].truncated
+    assert ranked[1].span is not None
+    start, stop = ranked[1].span
+    assert (start, stop) < (0, len(long))
+    same = reranker.score_pairs([("fox", long), ("fox", long[:stop])])
+    assert same[0] == pytest.approx(same[1], abs=1e-6)
+
+
+def test_a_query_that_leaves_no_room_is_reported(tiny: str) -> None:
+    ranked = tiny_reranker(tiny, max_length=32).rank("why " * 200, ["a fox"])
+    assert ranked[0].truncated
+
+
+def test_input_is_unchanged(tiny: str) -> None:
+    passages = [*PASSAGES, "", "word " * 2000]
+    before = copy.deepcopy(passages)
+    tiny_reranker(tiny, max_length=64).rank("a command", passages, top_k=2)
+    assert passages == before
+
+
+def test_results_survive_json(tiny: str) -> None:
+    for passage in tiny_reranker(tiny).rank("a command", PASSAGES):
+        values = json.loads(json.dumps(passage.to_dict()))
+        assert values == passage.to_dict()
+        assert type(passage.score) is float
+        assert type(passage.logit) is float
+        again = RankedPassage(**{**values, "span": tuple(values["span"])})
+        assert again == passage
+
+
+def test_a_failed_model_raises_or_keeps_the_order() -> None:
+    with pytest.raises(RuntimeError, match="the device is gone"):
+        Reranker.from_scorer(Broken(), name="broken").rank("q", PASSAGES)
+    kept = Reranker.from_scorer(Broken(), name="broken", on_error="keep_order").rank(
+        "q", PASSAGES, top_k=3
+    )
+    assert [p.index for p in kept] == [0, 1, 2]
+    assert {p.score for p in kept} == {None}
+    assert kept[0].error == "RuntimeError: the device is gone"
+    assert json.loads(json.dumps(kept[0].to_dict()))["score"] is None
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), 1.5, -0.1])
+def test_a_score_that_is_none_is_an_error(score: float) -> None:
+    with pytest.raises(NotFiniteError, match="a score lies in"):
+        Reranker.from_scorer(Constant(score), name="constant").rank("q", PASSAGES)
+
+
+def test_a_model_that_returns_nan_is_an_error(model_folder: Callable[[str], str]) -> None:
+    scorer = CrossEncoder(model_folder("electra"), device="cpu", dtype="float32")
+    model = scorer._lease.model
+    weight = model._model.classifier.out_proj.weight
+    kept = weight.detach().clone()
+    try:
+        weight.data.fill_(float("nan"))
+        with pytest.raises(NotFiniteError, match="nan for pair 0"):
+            scorer.score_pairs([("a", "b")])
+    finally:
+        weight.data.copy_(kept)
+    assert 0 <= scorer.score_pairs([("a", "b")])[0] <= 1
+
+
+def test_a_wrong_number_of_scores_is_an_error() -> None:
+    class Short:
+        def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+            return [0.5]
+
+    with pytest.raises(Exception, match="gave 1 scores for 4 pairs"):
+        Reranker.from_scorer(Short(), name="short").rank("q", PASSAGES)
+
+
+def test_deadline_stops_between_batches(tiny: str) -> None:
+    reranker = tiny_reranker(tiny, timeout_s=0.02)
+    passages = [f"passage {i} " * 60 for i in range(3000)]
+    with pytest.raises(DeadlineError):
+        reranker.rank("q", passages)
+    kept = tiny_reranker(tiny, timeout_s=0.02, on_error="keep_order").rank("q", passages)
+    assert [p.index for p in kept] == list(range(3000))
+    assert kept[0].error is not None
+    assert kept[0].error.startswith("DeadlineError")
+    assert len(tiny_reranker(tiny).rank("q", PASSAGES)) == 4
+
+
+async def test_cancelling_stops_the_work(tiny: str) -> None:
+    reranker = tiny_reranker(tiny)
+    passages = [f"passage {i} " * 60 for i in range(3000)]
+    task = asyncio.create_task(reranker.arank("q", passages))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    started = time.perf_counter()
+    assert len(await reranker.arank("q", PASSAGES)) == 4
+    assert time.perf_counter() - started < 5
+
+
+async def test_async_ranks_as_sync(tiny: str, overlap: WordOverlap) -> None:
+    for reranker in (tiny_reranker(tiny), Reranker.from_scorer(overlap, name="overlap")):
+        assert await reranker.arank("a command", PASSAGES) == reranker.rank("a command", PASSAGES)
+
+
+async def test_event_loop_is_never_held(embedded: Reranker) -> None:
+    passages = [f"{PASSAGES[i % 4]} number {i} " * 8 for i in range(300)]
+
+    async def longest_gap() -> float:
+        worst, last = 0.0, time.perf_counter()
+        work = asyncio.create_task(embedded.arank("run a command", passages))
+        while not work.done():
+            await asyncio.sleep(0.002)
+            now = time.perf_counter()
+            worst, last = max(worst, now - last), now
+        await work
+        return worst
+
+    # A loop that is held is held each time; the best of a few leaves out what the machine does.
+    assert min([await longest_gap() for _ in range(4)]) < 0.05
+
+
+def test_threads_score_as_one_after_another(model_folder: Callable[[str], str]) -> None:
+    reranker = Reranker(model_folder("roberta"), device="cpu", dtype="float32", max_length=64)
+    requests = [
+        (f"question {i}", [f"{PASSAGES[(i + j) % 4]} " * (1 + (i * j) % 9) for j in range(12)])
+        for i in range(24)
+    ]
+    one_by_one = [[p.score for p in reranker.rank(*request)] for request in requests]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda r: [p.score for p in reranker.rank(*r)], requests))
+    for expected, found in zip(one_by_one, together, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_first_loads_at_once_give_one_model(model_folder: Callable[[str], str]) -> None:
+    folder = model_folder("camembert")
+    before = REGISTRY.loaded()
+    with ThreadPoolExecutor(6) as pool:
+        rerankers = list(pool.map(lambda _: Reranker(folder, device="cpu"), range(6)))
+    assert REGISTRY.loaded() == before + 1
+    for reranker in rerankers:
+        reranker.close()
+    assert REGISTRY.loaded() == before
+
+
+def test_closing_frees_the_model_and_says_so(model_folder: Callable[[str], str]) -> None:
+    before = REGISTRY.loaded()
+    reranker = Reranker(model_folder("electra"), device="cpu", on_error="keep_order")
+    assert REGISTRY.loaded() == before + 1
+    reranker.close()
+    reranker.close()
+    assert REGISTRY.loaded() == before
+    with pytest.raises(ClosedError):
+        reranker.rank("q", PASSAGES)
+
+
+def test_a_forgotten_reranker_frees_its_model(model_folder: Callable[[str], str]) -> None:
+    before = REGISTRY.loaded()
+    with Reranker(model_folder("electra"), device="cpu") as kept:
+        Reranker(model_folder("xlm_roberta"), device="cpu")
+        import gc
+
+        gc.collect()
+        assert REGISTRY.loaded() == before + 1
+        assert len(kept.rank("q", PASSAGES)) == 4
+
+
+def test_cache_answers_what_it_has_seen(overlap: WordOverlap) -> None:
+    reranker = Reranker.from_scorer(overlap, name="overlap", cache=MemoryStore())
+    first = reranker.rank("a command", PASSAGES)
+    assert reranker.rank("a command", [*PASSAGES, "new"])[:4] == first
+    assert len(overlap.seen) == 5
+
+
+def test_pickle_and_copy_make_a_working_twin(tiny: str) -> None:
+    reranker = tiny_reranker(tiny, max_length=64, cache=MemoryStore())
+    for twin in (pickle.loads(pickle.dumps(reranker)), copy.deepcopy(reranker)):
+        assert twin.rank("a command", PASSAGES) == reranker.rank("a command", PASSAGES)
+
+
+def test_score_pairs_mixes_queries(tiny: str) -> None:
+    reranker = tiny_reranker(tiny, max_length=64)
+    pairs = [("a", "x"), ("b", "word " * 300), ("a", ""), ("b", "x"), ("a", "x")]
+    scores = reranker.score_pairs(pairs)
+    for (query, passage), score in zip(pairs, scores, strict=True):
+        expected = reranker.rank(query, [passage])[0].score
+        assert score == pytest.approx(expected, abs=1e-6)
+    assert reranker.score_pairs([]) == []
+
+
+def test_cascade_ranks_what_the_first_stage_keeps(overlap: WordOverlap) -> None:
+    first = Reranker.from_scorer(overlap, name="first")
+    second = Reranker.from_scorer(Constant(0.25), name="second")
+    passages = [f"filler {i}" for i in range(1200)]
+    passages[700], passages[1100] = "zebra crossing", "zebra"
+    ranked = Cascade(first, second, candidates=2).rank("zebra crossing", passages)
+    assert [(p.index, p.previous_rank) for p in ranked] == [(700, 1), (1100, 2)]
+    assert ranked[0].previous_score == pytest.approx(2 / 3)
+    assert ranked[0].score == 0.25
+    with pytest.raises(InputError, match="candidates is 0"):
+        Cascade(first, second, candidates=0)
+
+
+async def test_cascade_of_models_awaits(embedded: Reranker, bi_encoder: BiEncoder) -> None:
+    passages = [f"filler text number {i}" for i in range(1000)]
+    passages[500] = PASSAGES[0]
+    cascade = Cascade(bi_encoder, embedded, candidates=10)
+    ranked = await cascade.arank("how do I run a shell command?", passages, top_k=3)
+    assert ranked[0].index == 500
+    assert len(ranked) == 3
+    assert cascade.model_name == "embedded > embedded"
+
+
+def test_bi_encoder_ranks_by_cosine(bi_encoder: BiEncoder) -> None:
+    ranked = bi_encoder.rank("compare files", PASSAGES, top_k=2)
+    vectors = bi_encoder.embed_passages(PASSAGES)
+    cosines = vectors @ bi_encoder.embed_queries(["compare files"])[0]
+    assert ranked[0].index == 2 == int(np.argmax(cosines))
+    assert ranked[0].score == pytest.approx(float(cosines[2]), abs=1e-3)
+
+
+def test_unknown_model_says_what_to_do() -> None:
+    with pytest.raises(ModelNotFoundError, match=r"'embedded'.*local folder"):
+        Reranker("nobody/has-this-model")
+    with pytest.raises(ModelNotFoundError, match="/no/such/folder"):
+        BiEncoder("/no/such/folder")
+
+
+def test_models_that_are_no_rerankers_are_named(
+    model_folder: Callable[[str], str], tmp_path: object
+) -> None:
+    with pytest.raises(ModelError, match="has 3 labels"):
+        Reranker(model_folder("three_labels"))
+    with pytest.raises(ModelError, match="positive_label=0 or positive_label=1"):
+        Reranker(model_folder("two_labels"))
+    from transformers import BertConfig, BertModel
+
+    BertModel(
+        BertConfig(
+            vocab_size=50,
+            hidden_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+            intermediate_size=8,
+        )
+    ).save_pretrained(str(tmp_path))
+    with pytest.raises(ModelError, match="is no reranker"):
+        Reranker(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"device": "cuda:77"}, "cuda:77"),
+        ({"device": "abacus"}, "abacus"),
+        ({"dtype": "int3"}, "dtype is 'int3'"),
+        ({"max_length": 2}, "max_length is 2"),
+        ({"positive_label": 5}, "positive_label is 5"),
+        ({"long_passages": "drop"}, "long_passages is 'drop'"),
+        ({"on_error": "ignore"}, "on_error is 'ignore'"),
+        ({"timeout_s": 0}, "timeout_s is 0"),
+        ({"model": ""}, "the model name is ''"),
+    ],
+)
+def test_wrong_options_are_named(options: dict[str, object], said: str, tiny: str) -> None:
+    with pytest.raises(InputError, match=said):
+        Reranker(**{"model": tiny, **options})  # type: ignore[arg-type]
+
+
+def test_progress_is_shown_on_standard_error(tiny: str, capfd: pytest.CaptureFixture[str]) -> None:
+    tiny_reranker(tiny).score_pairs([("q", p) for p in PASSAGES], show_progress=True)
+    assert "4/4" in capfd.readouterr().err
+
+
+def test_jobs_of_threads_do_not_wait_for_a_thread_pool(tiny: str) -> None:
+    reranker = tiny_reranker(tiny)
+
+    async def many() -> int:
+        blocker = threading.Event()
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        held = loop.run_in_executor(None, blocker.wait)
+        ranked = await asyncio.wait_for(reranker.arank("q", PASSAGES), 20)
+        blocker.set()
+        await held
+        return len(ranked)
+
+    assert asyncio.run(many()) == 4
