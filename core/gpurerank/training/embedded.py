@@ -1,7 +1,8 @@
 """The recipe of the embedded cross-encoder.
 
 ``python -m gpurerank.training.embedded --data FOLDER --output FOLDER`` mines the training lists,
-trains, and writes the delta that ships. Run again it goes on from its last checkpoint.
+trains, and writes the delta of the weights; with ``--ship`` into the package. Run again it goes on
+from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncode
 from transformers.trainer_utils import get_last_checkpoint
 
 from gpurerank.collection import Collection
-from gpurerank.models.embedded import base_folder, parameters_of
+from gpurerank.models.embedded import DELTA_FILE, base_folder, parameters_of, write_delta
 from gpurerank.training.lists import (
     Negatives,
     TrainingList,
@@ -175,6 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of BEIR collections")
     parser.add_argument("--output", type=Path, required=True, help="lists, checkpoints, result")
+    parser.add_argument("--ship", action="store_true", help="write the delta into the package")
     options = parser.parse_args()
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)
@@ -186,6 +188,7 @@ def main() -> None:
         write_lists(mined, lists)
     model = train(list(read_lists(mined)), output)
     model.save_pretrained(str(output / "trained"))
+    write_delta(model, DELTA_FILE if options.ship else output / DELTA_FILE.name)
 
 
 if __name__ == "__main__":

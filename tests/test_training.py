@@ -1,0 +1,167 @@
+"""The recipe's parts: what the loss rewards, which negatives are mined, what a delta holds."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import CrossEncoder, SentenceTransformer
+
+from gpurerank.collection import Collection
+from gpurerank.errors import WeightsError
+from gpurerank.evaluation.candidates import bm25_candidates
+from gpurerank.evaluation.judge import measure, rerank_run, similarity_run
+from gpurerank.models import embedded
+from gpurerank.training.lists import (
+    Negatives,
+    labelled_lists,
+    read_lists,
+    unlabelled_lists,
+    write_lists,
+)
+from gpurerank.training.loss import FAR_BELOW, ListwiseDistillationLoss, pad_lists
+from tests.test_units import write_collection
+
+TOPICS = ["cats", "rivers", "violins", "tax law", "bread", "glaciers", "chess", "bees"]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> SentenceTransformer:
+    return SentenceTransformer(str(embedded.base_folder()), device="cpu")
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Collection:
+    corpus, queries, judgements = "", "", ""
+    for i, topic in enumerate(TOPICS):
+        for j in range(4):
+            text = f"Fact {j} about {topic}: the answer is number {i}{j}."
+            corpus += f'{{"_id": "d{i}{j}", "title": "{topic}", "text": "{text}"}}\n'
+        metadata = f'{{"answers": ["number {i}2"]}}'
+        queries += f'{{"_id": "q{i}", "text": "what of {topic}", "metadata": {metadata}}}\n'
+        judgements += f"q{i}\td{i}0\t1\n"
+    return Collection.read(write_collection(tmp_path, corpus, queries, judgements), "test")
+
+
+def loss_of(
+    logits: list[list[float]], similarities: list[list[float]], positive: int | None
+) -> float:
+    loss = ListwiseDistillationLoss.__new__(ListwiseDistillationLoss)
+    loss.teacher_scale, loss.teacher_weight, loss.pointwise_weight = 10.0, 0.5, 0.2
+    positives = torch.zeros(1, len(logits[0]), dtype=torch.bool)
+    if positive is not None:
+        positives[0, positive] = True
+    return float(loss.loss(torch.tensor(logits), torch.tensor(similarities), positives))
+
+
+def test_loss_of_a_labelled_list_is_its_three_terms() -> None:
+    logits, similarities = [1.0, 0.5, -1.0], [0.2, 0.6, 0.1]
+    entropy = -math.log(math.exp(1.0) / sum(map(math.exp, logits)))
+    teacher = np.exp(np.array([6.0, 1.0])) / np.exp(np.array([6.0, 1.0])).sum()
+    student = np.exp(np.array([0.5, -1.0])) / np.exp(np.array([0.5, -1.0])).sum()
+    divergence = float((teacher * np.log(teacher / student)).sum())
+    positive, negatives = math.log1p(math.exp(-1.0)), [math.log1p(math.exp(x)) for x in (0.5, -1.0)]
+    pointwise = (2 * positive + sum(negatives)) / 4
+    expected = entropy + 0.5 * divergence + 0.2 * pointwise
+    assert loss_of([logits], [similarities], 0) == pytest.approx(expected, abs=1e-6)
+
+
+def test_loss_of_an_unlabelled_list_is_agreement_with_the_teacher() -> None:
+    assert loss_of([[6.0, 1.0, 3.0]], [[0.6, 0.1, 0.3]], None) == pytest.approx(0, abs=1e-6)
+    assert loss_of([[1.0, 6.0, 3.0]], [[0.6, 0.1, 0.3]], None) > 1
+
+
+def test_padding_changes_no_loss() -> None:
+    padded = loss_of([[1.0, 0.5, -1.0, FAR_BELOW]], [[0.2, 0.6, 0.1, FAR_BELOW]], 0)
+    assert padded == pytest.approx(loss_of([[1.0, 0.5, -1.0]], [[0.2, 0.6, 0.1]], 0), abs=1e-6)
+    lists = pad_lists(torch.tensor([1.0, 2.0, 3.0]), [1, 2], 0.0)
+    assert lists.tolist() == [[1.0, 0.0], [2.0, 3.0]]
+
+
+def test_loss_trains_a_real_model(tiny: str) -> None:
+    model = CrossEncoder(tiny, device="cpu")
+    loss = ListwiseDistillationLoss(model, pairs_per_pass=3)
+    inputs = (["what is the capital?", "a fox"], [["Paris", "a fox", "merge"], ["a fox", "Paris"]])
+    labels = [
+        torch.tensor([[0.5, 1.0], [0.2, 0.0], [0.1, 0.0]]),
+        torch.tensor([[0.9, 0.0], [0.1, 0.0]]),
+    ]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    first = loss(inputs, labels)
+    for _ in range(8):
+        optimizer.zero_grad()
+        loss(inputs, labels).backward()
+        optimizer.step()
+    assert float(loss(inputs, labels)) < 0.5 * float(first)
+
+
+def test_mined_negatives_are_never_right_answers(
+    collection: Collection, encoder: SentenceTransformer, tmp_path: Path
+) -> None:
+    wanted = Negatives(hard=2, hard_depth=6, lexical=1, middling=2, middling_depth=20, random=2)
+    queries = list(collection.judgements)
+    lists = list(labelled_lists(collection, encoder, queries, wanted, np.random.default_rng(1)))
+    assert len(lists) == len(queries)
+    for i, each in enumerate(lists):
+        assert each.positive == 0
+        assert f"number {i}0" in each.passages[0]
+        assert len(each.passages) == len(set(each.passages)) == len(each.similarities) == 8
+        assert not any(f"number {i}2" in passage for passage in each.passages)
+    path = tmp_path / "lists.jsonl"
+    assert write_lists(path, lists) == len(lists)
+    assert list(read_lists(path)) == lists
+    again = labelled_lists(collection, encoder, queries, wanted, np.random.default_rng(1))
+    assert list(again) == lists
+
+
+def test_unlabelled_lists_go_from_near_to_far(encoder: SentenceTransformer) -> None:
+    texts = [f"all about {topic} and number {n}" for topic in TOPICS for n in range(8)]
+    (first, *_) = unlabelled_lists(texts, encoder, [3, 9], 8, np.random.default_rng(2))
+    assert first.positive is None
+    assert first.query not in first.passages
+    assert len(first.passages) >= 6
+    assert max(first.similarities[:2]) > max(first.similarities[-2:])
+
+
+def test_delta_restores_what_training_changed(tmp_path: Path) -> None:
+    trained = embedded.with_new_head(embedded.base_folder(), "cpu")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in embedded.parameters_of(trained).items():
+            if ".embeddings." not in name:
+                parameter += 1e-3 * torch.randn(parameter.shape, generator=generator)
+    path = tmp_path / "delta.safetensors"
+    embedded.write_delta(trained, path)
+    assert path.stat().st_size < 25_000_000
+    fresh = embedded.with_new_head(embedded.base_folder(), "cpu")
+    delta = embedded.load_delta(path)
+    embedded.apply_delta(fresh, delta)
+    wanted = embedded.parameters_of(trained)
+    for name, parameter in embedded.parameters_of(fresh).items():
+        torch.testing.assert_close(parameter, wanted[name], rtol=0, atol=1e-4)
+    del delta["classifier.weight"]
+    with pytest.raises(WeightsError, match="does not fit the model at 'classifier"):
+        embedded.apply_delta(fresh, delta)
+    path.write_bytes(b"nonsense")
+    with pytest.raises(WeightsError, match="cannot be read"):
+        embedded.load_delta(path)
+
+
+def test_judging_measures_what_the_ranking_is(
+    collection: Collection, embedded: object, bi_encoder: object
+) -> None:
+    candidates = bm25_candidates(collection, depth=8)
+    assert all(len(listed) == 8 for listed in candidates.values())
+    perfect = {
+        q: {d: float(d in judged) for d in candidates[q]}
+        for q, judged in collection.judgements.items()
+    }
+    assert measure(collection, perfect, "nDCG@10")["nDCG@10"] == pytest.approx(1.0)
+    similar = similarity_run(bi_encoder, collection, candidates)  # type: ignore[arg-type]
+    ranked = rerank_run(bi_encoder, collection, candidates, "test")  # type: ignore[arg-type]
+    for query_id, listed in similar.items():
+        for document_id, score in listed.items():
+            assert ranked[query_id][document_id] == pytest.approx(score, abs=0.02)
