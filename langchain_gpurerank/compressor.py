@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManager, CallbackManager, Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
-from pydantic import ConfigDict, PrivateAttr
+from pydantic import ConfigDict, Field, PrivateAttr
 
 from gpurerank import CutOff, RankedPassage, Ranker, Reranker, RerankerOptions, ScoreStore, calling
 
@@ -27,38 +27,35 @@ class GPURerank(BaseDocumentCompressor):
         threshold: Lowest score that is returned.
         cut_off: ``LargestGap()`` or ``TokenBudget(max_tokens=...)``.
         ranker: What ranks, such as a Cascade or a Reranker of your own; then the options below
-            are not used.
+            are not used. It and all below are fixed once the model is loaded.
         model: "embedded", a folder or a hub id; this and all below as in ``gpurerank.Reranker``.
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
-    top_n: int | None = 5
-    threshold: float | None = None
+    top_n: int | None = Field(default=5, ge=0)
+    threshold: float | None = Field(default=None, allow_inf_nan=False)
     cut_off: CutOff | None = None
-    ranker: Ranker | None = None
-    model: str = "embedded"
-    device: str = "auto"
-    dtype: str = "auto"
-    max_length: int = 512
-    long_passages: Literal["windows", "truncate"] = "windows"
-    revision: str | None = None
-    instruction: str | None = None
-    positive_label: int | None = None
-    timeout_s: float | None = None
-    on_error: Literal["raise", "keep_order"] = "raise"
-    trust_remote_code: bool = False
-    cache: ScoreStore | None = None
+    ranker: Ranker | None = Field(default=None, frozen=True, exclude=True)
+    model: str = Field(default="embedded", frozen=True)
+    device: str = Field(default="auto", frozen=True)
+    dtype: str = Field(default="auto", frozen=True)
+    max_length: int = Field(default=512, frozen=True)
+    long_passages: Literal["windows", "truncate"] = Field(default="windows", frozen=True)
+    revision: str | None = Field(default=None, frozen=True)
+    instruction: str | None = Field(default=None, frozen=True)
+    positive_label: int | None = Field(default=None, frozen=True)
+    timeout_s: float | None = Field(default=None, frozen=True)
+    on_error: Literal["raise", "keep_order"] = Field(default="raise", frozen=True)
+    trust_remote_code: bool = Field(default=False, frozen=True)
+    cache: ScoreStore | None = Field(default=None, frozen=True, exclude=True)
 
     _ranker: Ranker = PrivateAttr()
 
     def model_post_init(self, context: Any, /) -> None:
         """Loads the model, so that a wrong name fails here and not in the first query."""
         super().model_post_init(context)
-        names = RerankerOptions.__dataclass_fields__
-        self._ranker = self.ranker or Reranker.from_options(
-            RerankerOptions(**{name: getattr(self, name) for name in names})
-        )
+        self._ranker = self.ranker or Reranker.from_options(RerankerOptions.of(self))
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None

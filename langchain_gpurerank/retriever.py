@@ -43,14 +43,15 @@ class RerankRetriever(BaseRetriever):
 
     Attributes:
         retriever: The first stage: anything that takes a query and returns documents.
-        top_n: Documents returned at most; also a keyword of ``invoke``.
+        top_n: Documents returned at most; None for as many as the compressor says. Also a keyword
+            of ``invoke``.
         compressor: What reranks.
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
     retriever: Runnable[str, list[Document]]
-    top_n: int | None = 5
+    top_n: int | None = Field(default=None, ge=0)
     compressor: GPURerank = Field(default_factory=GPURerank)
 
     def _get_relevant_documents(
@@ -61,8 +62,9 @@ class RerankRetriever(BaseRetriever):
         top_n: int | None = None,
     ) -> list[Document]:
         found = self.retriever.invoke(query, config={"callbacks": run_manager.get_child()})
-        wanted = self.top_n if top_n is None else top_n
-        return self.compressor.rerank_documents(found, query, wanted, run_manager.get_child())
+        return self.compressor.rerank_documents(
+            found, query, self._wanted(top_n), run_manager.get_child()
+        )
 
     async def _aget_relevant_documents(
         self,
@@ -72,10 +74,13 @@ class RerankRetriever(BaseRetriever):
         top_n: int | None = None,
     ) -> list[Document]:
         found = await self.retriever.ainvoke(query, config={"callbacks": run_manager.get_child()})
-        wanted = self.top_n if top_n is None else top_n
         return await self.compressor.arerank_documents(
-            found, query, wanted, run_manager.get_child()
+            found, query, self._wanted(top_n), run_manager.get_child()
         )
+
+    def _wanted(self, asked: int | None) -> int | None:
+        given = (asked, self.top_n, self.compressor.top_n)
+        return next((top_n for top_n in given if top_n is not None), None)
 
 
 def rerank(
@@ -90,5 +95,4 @@ def rerank(
         top_n: Documents returned at most; None for all.
         **options: As the attributes of GPURerank, such as ``model`` or ``threshold``.
     """
-    compressor = GPURerank(top_n=top_n, **options)
-    return RerankRetriever(retriever=retriever, top_n=top_n, compressor=compressor)
+    return RerankRetriever(retriever=retriever, compressor=GPURerank(top_n=top_n, **options))

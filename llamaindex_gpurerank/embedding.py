@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
 
 from gpurerank import BiEncoder
 
@@ -25,7 +25,7 @@ class GPUEmbedding(BaseEmbedding):
     """
 
     model_name: str = "embedded"
-    embed_batch_size: int = 2048
+    embed_batch_size: int = Field(default=2048, gt=0, le=2048)
     device: str = "auto"
     dtype: str = "auto"
     revision: str | None = None

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
 
-from llama_index.core.bridge.pydantic import ConfigDict, PrivateAttr
+from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr
 from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
 from gpurerank import (
     CutOff,
@@ -33,45 +34,50 @@ class GPURerank(BaseNodePostprocessor):
     """Reranks nodes for a query.
 
     Nodes come back as copies, best first, with the new score; the whole provenance stands under
-    ``metadata["gpurerank"]``, which no model is shown. Those that went in are not touched.
+    ``metadata["gpurerank"]``, which no model is shown, its span counted in the node's own text.
+    Those that went in are not touched.
 
     Attributes:
         top_n: Nodes returned at most; None for all.
         threshold: Lowest score that is returned.
         cut_off: ``LargestGap()`` or ``TokenBudget(max_tokens=...)``.
         ranker: What ranks, such as a Cascade or a Reranker of your own; then the options below
-            are not used.
+            are not used. It and all below are fixed once the model is loaded.
         model: "embedded", a folder or a hub id; this and all below as in ``gpurerank.Reranker``.
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
-    top_n: int | None = 5
-    threshold: float | None = None
+    top_n: int | None = Field(default=5, ge=0)
+    threshold: float | None = Field(default=None, allow_inf_nan=False)
     cut_off: CutOff | None = None
-    ranker: Ranker | None = None
-    model: str = "embedded"
-    device: str = "auto"
-    dtype: str = "auto"
-    max_length: int = 512
-    long_passages: Literal["windows", "truncate"] = "windows"
-    revision: str | None = None
-    instruction: str | None = None
-    positive_label: int | None = None
-    timeout_s: float | None = None
-    on_error: Literal["raise", "keep_order"] = "raise"
-    trust_remote_code: bool = False
-    cache: ScoreStore | None = None
+    ranker: Ranker | None = Field(default=None, frozen=True, exclude=True)
+    model: str = Field(default="embedded", frozen=True)
+    device: str = Field(default="auto", frozen=True)
+    dtype: str = Field(default="auto", frozen=True)
+    max_length: int = Field(default=512, frozen=True)
+    long_passages: Literal["windows", "truncate"] = Field(default="windows", frozen=True)
+    revision: str | None = Field(default=None, frozen=True)
+    instruction: str | None = Field(default=None, frozen=True)
+    positive_label: int | None = Field(default=None, frozen=True)
+    timeout_s: float | None = Field(default=None, frozen=True)
+    on_error: Literal["raise", "keep_order"] = Field(default="raise", frozen=True)
+    trust_remote_code: bool = Field(default=False, frozen=True)
+    cache: ScoreStore | None = Field(default=None, frozen=True, exclude=True)
 
     _ranker: Ranker = PrivateAttr()
 
     def model_post_init(self, context: Any, /) -> None:
         """Loads the model, so that a wrong name fails here and not in the first query."""
         super().model_post_init(context)
-        names = RerankerOptions.__dataclass_fields__
-        self._ranker = self.ranker or Reranker.from_options(
-            RerankerOptions(**{name: getattr(self, name) for name in names})
-        )
+        self._ranker = self.ranker or Reranker.from_options(RerankerOptions.of(self))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The base class would leave out a ranker that cannot be pickled, and "embedded" would
+        # silently take its place.
+        if self.ranker is not None:
+            pickle.dumps(self.ranker)
+        return super().__getstate__()
 
     @classmethod
     def class_name(cls) -> str:
@@ -139,6 +145,7 @@ def _nodes(nodes: Sequence[NodeWithScore], ranked: Sequence[RankedPassage]) -> l
 def _copy(scored: NodeWithScore, passage: RankedPassage) -> NodeWithScore:
     if passage.previous_score is None and scored.score is not None:
         passage = replace(passage, previous_score=float(scored.score))
+    passage = replace(passage, span=_span_in_text(scored.node, passage))
     node = scored.node.model_copy(
         update={
             "metadata": {**scored.node.metadata, PROVENANCE: passage.provenance()},
@@ -147,6 +154,17 @@ def _copy(scored: NodeWithScore, passage: RankedPassage) -> NodeWithScore:
         }
     )
     return NodeWithScore(node=node, score=scored.score if passage.score is None else passage.score)
+
+
+def _span_in_text(node: BaseNode, passage: RankedPassage) -> tuple[int, int] | None:
+    """The best window in the node's own text; the scored passage has a metadata header before."""
+    text = node.get_content(metadata_mode=MetadataMode.NONE)
+    # The scored passage is stripped at its ends.
+    shift = passage.passage.find(text.strip()) - (len(text) - len(text.lstrip()))
+    if passage.span is None or text.strip() not in passage.passage:
+        return None
+    start, stop = (min(max(place - shift, 0), len(text)) for place in passage.span)
+    return start, stop
 
 
 def _with(keys: list[str]) -> list[str]:

@@ -30,6 +30,7 @@ TEXTS = [
 
 def build(folder: Path, base: str, pooling: str, *, dense: bool = False) -> str:
     transformer = Transformer(base)
+    transformer.max_seq_length = 96
     modules: list[object] = [transformer, Pooling(32, pooling)]
     if dense:
         modules.append(Dense(32, 12))
@@ -111,8 +112,47 @@ def test_async_embeds_as_sync(bi_encoder: BiEncoder) -> None:
     np.testing.assert_array_equal(passages, bi_encoder.embed_passages(TEXTS))
 
 
+def test_a_cut_passage_is_reported(bi_encoder: BiEncoder) -> None:
+    passages = ["short", "word " * 1200, "word " * 254]
+    ranked = {p.index: p.truncated for p in bi_encoder.rank("zebra", passages)}
+    assert ranked == {0: False, 1: True, 2: False}
+
+
+def test_blank_input_cannot_win(bi_encoder: BiEncoder) -> None:
+    ranked = bi_encoder.rank("capital of France", ["", "the tokenizer splits words", " \n"])
+    assert [p.index for p in ranked] == [1, 0, 2]
+    assert [p.score for p in ranked[1:]] == [-1.0, -1.0]
+    with pytest.raises(InputError, match="the query is blank"):
+        bi_encoder.rank(" ", ["a"])
+
+
+def test_an_empty_prompt_is_a_prompt(model_folder: Callable[[str], str], tmp_path: Path) -> None:
+    model = SentenceTransformer(
+        modules=[Transformer(model_folder("bert")), Pooling(32, "max")],
+        device="cpu",
+        prompts={"query": "query: ", "document": ""},
+        default_prompt_name="query",
+    )
+    model.save_pretrained(str(tmp_path))
+    encoder = BiEncoder(str(tmp_path), device="cpu", dtype="float32")
+    expected = SentenceTransformer(str(tmp_path), device="cpu").encode_document(TEXTS)
+    np.testing.assert_allclose(encoder.embed_passages(TEXTS), expected, rtol=0, atol=1e-5)
+    plain = BiEncoder(str(tmp_path), device="cpu", dtype="float32", query_prompt="")
+    np.testing.assert_allclose(plain.embed_queries(TEXTS), expected, rtol=0, atol=1e-5)
+
+
+def test_length_is_held_to_the_models_positions(
+    model_folder: Callable[[str], str], tmp_path: Path
+) -> None:
+    modules = [Transformer(model_folder("roberta")), Pooling(32, "mean")]
+    SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(tmp_path))
+    encoder = BiEncoder(str(tmp_path), device="cpu", dtype="float32")
+    assert encoder.embed_passages(["word " * 2000]).shape == (1, 32)
+    assert encoder.rank("q", ["word " * 2000])[0].truncated
+
+
 def test_wrong_texts_are_named(bi_encoder: BiEncoder) -> None:
-    with pytest.raises(InputError, match="the passage list is a string"):
+    with pytest.raises(InputError, match="the passages are one string"):
         bi_encoder.embed_passages("text")
     with pytest.raises(InputError, match="query 1 is int"):
         bi_encoder.embed_queries(["a", 2])  # type: ignore[list-item]

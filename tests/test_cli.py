@@ -49,7 +49,7 @@ def test_rank_reads_arguments_and_prints_a_table() -> None:
 
 
 def test_rank_reads_a_pipe_and_writes_json_lines(tmp_path: Path) -> None:
-    lines = 'a brown fox\n\n{"text": "subprocess.run executes a command"}\n{not json\n'
+    lines = 'a brown\u2028 fox \u0085\n\n{"text": "subprocess.run executes a command"}\n{not json\n'
     result = gpurerank("rank", "run a command", "--json", "--top-k", "2", stdin=lines)
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert len(rows) == 2
@@ -161,6 +161,13 @@ def test_split_keeps_every_word_and_headings_with_their_text() -> None:
     assert " ".join(" ".join(parts).split()) == " ".join(text.split())
     assert all(part.startswith("## Part") for part in parts)
     assert split(" \n\n ") == []
+
+
+def test_split_leaves_no_passage_too_long() -> None:
+    for text in ("word " * 5_000, "line of a log\n" * 2_000, "高" * 9_000, "a\n \nb" * 900):
+        parts = split(text)
+        assert max(map(len, parts)) <= 1_100
+        assert "".join("".join(parts).split()) == "".join(text.split())
 
 
 def test_a_folder_with_nothing_to_read_is_named(tmp_path: Path) -> None:

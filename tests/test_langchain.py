@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from langchain_tests.integration_tests import EmbeddingsIntegrationTests, Retrie
 from langchain_tests.unit_tests import EmbeddingsUnitTests
 from pydantic import ValidationError
 
-from gpurerank import Cascade, GPURerankError, InputError, Reranker
+from gpurerank import Cascade, GPURerankError, InputError, MemoryStore, Reranker
 from gpurerank.models.registry import REGISTRY
 from langchain_gpurerank import (
     GPUCrossEncoder,
@@ -216,6 +217,34 @@ def test_wrong_arguments_are_refused(retriever: BaseRetriever) -> None:
         rerank(retriever, top_m=3)  # type: ignore[call-arg]
     with pytest.raises(GPURerankError, match="'embedded'"):
         rerank(retriever, model="nobody/has-this-model")
+
+
+def test_limits_are_checked_at_once_and_models_are_fixed(overlap: WordOverlap) -> None:
+    with pytest.raises(ValidationError, match="top_n"):
+        GPURerank(top_n=-1)
+    with pytest.raises(ValidationError, match="threshold"):
+        GPURerank(threshold=float("nan"))
+    compressor = GPURerank(ranker=Reranker.from_scorer(overlap, name="overlap"), top_n=3)
+    compressor.top_n = 2
+    assert len(compressor.compress_documents([Document(t) for t in TEXTS], "files")) == 2
+    with pytest.raises(ValidationError, match="frozen"):
+        compressor.model = "another"
+
+
+def test_retriever_follows_its_compressor(store: InMemoryVectorStore, embedded: object) -> None:
+    first = store.as_retriever(search_kwargs={"k": 6})
+    wrapped = RerankRetriever(retriever=first, compressor=GPURerank(top_n=6))
+    assert len(wrapped.invoke("run a command")) == 6
+    assert len(wrapped.invoke("run a command", top_n=1)) == 1
+
+
+def test_plugins_are_copied_and_pickled(overlap: WordOverlap) -> None:
+    documents = [Document(text) for text in TEXTS]
+    ranker = Reranker.from_scorer(overlap, name="overlap", cache=MemoryStore())
+    for compressor in (GPURerank(top_n=1), GPURerank(top_n=1, ranker=ranker)):
+        expected = compressor.compress_documents(documents, "compares two files")
+        for twin in (copy.deepcopy(compressor), pickle.loads(pickle.dumps(compressor))):
+            assert twin.compress_documents(documents, "compares two files") == expected
 
 
 def test_all_adapters_share_one_model(retriever: BaseRetriever) -> None:

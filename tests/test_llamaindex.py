@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,34 @@ def test_legacy_callback_has_start_and_end(overlap: WordOverlap) -> None:
     assert pair[0].payload is not None
     assert pair[0].payload["model_name"] == "overlap"
     assert len(pair) == 2
+
+
+def test_span_lies_in_the_nodes_own_text(embedded: Reranker) -> None:
+    text = " ".join(f"Sentence {i}: {TEXTS[i % 6]}." for i in range(300)) + " "
+    given = [NodeWithScore(node=TextNode(text=text, metadata={"title": "A long header " * 5}))]
+    (found,) = GPURerank().postprocess_nodes(given, query_str="run a command")
+    start, stop = found.node.metadata["gpurerank"]["span"]
+    content = given[0].node.get_content(metadata_mode=MetadataMode.EMBED)
+    window = embedded.rank("run a command", [content])[0].span
+    assert window is not None
+    assert 0 < stop - start < len(text) / 3
+    assert content[slice(*window)].endswith(text[start:stop].rstrip())
+    short = [NodeWithScore(node=TextNode(text="a short node", metadata={"title": "header"}))]
+    (found,) = GPURerank().postprocess_nodes(short, query_str="run a command")
+    assert found.node.metadata["gpurerank"]["span"] == [0, 12]
+
+
+def test_a_ranker_is_pickled_or_refused(overlap: WordOverlap) -> None:
+    class Local:
+        def score_pairs(self, pairs: Any) -> list[float]:
+            return [0.5] * len(pairs)
+
+    kept = GPURerank(ranker=Reranker.from_scorer(overlap, name="overlap"), top_n=1)
+    twin = pickle.loads(pickle.dumps(kept))
+    found = twin.postprocess_nodes(nodes(), query_str="compares two files")
+    assert found == kept.postprocess_nodes(nodes(), query_str="compares two files")
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        pickle.dumps(GPURerank(ranker=Reranker.from_scorer(Local(), name="local")))
 
 
 def test_kept_order_keeps_the_scores() -> None:

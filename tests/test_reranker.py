@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import json
+import os
 import pickle
+import shutil
+import subprocess
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from sentence_transformers import CrossEncoder as Reference
 
 from gpurerank import (
     BiEncoder,
@@ -27,11 +36,15 @@ from gpurerank import (
     ModelNotFoundError,
     NotFiniteError,
     Reranker,
+    ScoringError,
     TokenBudget,
+    WeightsError,
 )
+from gpurerank.models.embedded import base_folder
 from gpurerank.models.registry import REGISTRY
 from gpurerank.types import RankedPassage
 from tests.conftest import WordOverlap
+from tests.tiny_models import build_classifier
 
 PASSAGES = [
     "subprocess.run executes a command and returns its output",
@@ -121,7 +134,7 @@ def test_empty_list_gives_an_empty_ranking(tiny: str) -> None:
         ("", ["a"], None, None, "the query is blank"),
         (" \n", ["a"], None, None, "the query is blank"),
         (None, ["a"], None, None, "the query is NoneType"),
-        ("q", "a string", None, None, "passages is a string"),
+        ("q", "a string", None, None, "the passages are one string"),
         ("q", ["a", None], None, None, "passage 1 is NoneType"),
         ("q", ["a", b"b"], None, None, "passage 1 is bytes"),
         ("q", ["a"], -1, None, "top_k is -1"),
@@ -164,7 +177,7 @@ def test_odd_characters_are_scored(passage: str, tiny: str) -> None:
 def test_blank_passages_score_zero_and_come_last(tiny: str) -> None:
     ranked = tiny_reranker(tiny).rank("command", ["", *PASSAGES, " \n\t"])
     assert [p.index for p in ranked[-2:]] == [0, 5]
-    assert [p.score for p in ranked[-2:]] == [0.0, 0.0]
+    assert [(p.score, p.span) for p in ranked[-2:]] == [(0.0, None), (0.0, None)]
 
 
 def test_a_megabyte_is_ranked_by_its_best_window(overlap: WordOverlap, tiny: str) -> None:
@@ -250,8 +263,11 @@ def test_a_failed_model_raises_or_keeps_the_order() -> None:
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), 1.5, -0.1])
 def test_a_score_that_is_none_is_an_error(score: float) -> None:
+    reranker = Reranker.from_scorer(Constant(score), name="constant")
     with pytest.raises(NotFiniteError, match="a score lies in"):
-        Reranker.from_scorer(Constant(score), name="constant").rank("q", PASSAGES)
+        reranker.rank("q", PASSAGES)
+    with pytest.raises(NotFiniteError, match="a score lies in"):
+        reranker.score_pairs([("q", "a")])
 
 
 def test_a_model_that_returns_nan_is_an_error(model_folder: Callable[[str], str]) -> None:
@@ -273,8 +289,11 @@ def test_a_wrong_number_of_scores_is_an_error() -> None:
         def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
             return [0.5]
 
-    with pytest.raises(Exception, match="gave 1 scores for 4 pairs"):
-        Reranker.from_scorer(Short(), name="short").rank("q", PASSAGES)
+    reranker = Reranker.from_scorer(Short(), name="short")
+    with pytest.raises(ScoringError, match="gave 1 scores for 4 pairs"):
+        reranker.rank("q", PASSAGES)
+    with pytest.raises(ScoringError, match="gave 1 scores for 4 pairs"):
+        reranker.score_pairs([("q", passage) for passage in PASSAGES])
 
 
 def test_deadline_stops_between_batches(tiny: str) -> None:
@@ -357,14 +376,21 @@ def test_closing_frees_the_model_and_says_so(model_folder: Callable[[str], str])
     assert REGISTRY.loaded() == before
     with pytest.raises(ClosedError):
         reranker.rank("q", PASSAGES)
+    with Reranker(model_folder("electra"), device="cpu") as first:
+        second = Reranker(model_folder("electra"), device="cpu")
+        model = weakref.ref(second._encoder._lease.model)  # type: ignore[union-attr]
+        second.close()
+        with pytest.raises(ClosedError):
+            second.rank("q", PASSAGES)
+        assert len(first.rank("q", PASSAGES)) == 4
+    gc.collect()
+    assert model() is None, "closing must free the weights while the objects still live"
 
 
 def test_a_forgotten_reranker_frees_its_model(model_folder: Callable[[str], str]) -> None:
     before = REGISTRY.loaded()
     with Reranker(model_folder("electra"), device="cpu") as kept:
         Reranker(model_folder("xlm_roberta"), device="cpu")
-        import gc
-
         gc.collect()
         assert REGISTRY.loaded() == before + 1
         assert len(kept.rank("q", PASSAGES)) == 4
@@ -377,10 +403,114 @@ def test_cache_answers_what_it_has_seen(overlap: WordOverlap) -> None:
     assert len(overlap.seen) == 5
 
 
+async def test_cache_over_a_synchronous_scorer_is_awaited(overlap: WordOverlap) -> None:
+    reranker = Reranker.from_scorer(overlap, name="overlap", cache=MemoryStore())
+    assert await reranker.arank("a command", PASSAGES) == reranker.rank("a command", PASSAGES)
+
+
+def test_deadline_of_a_scorer_of_ones_own() -> None:
+    class Slow(Constant):
+        def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+            threading.Event().wait(0.3)
+            return super().score_pairs(pairs)
+
+    reranker = Reranker.from_scorer(Slow(0.5), name="slow", timeout_s=0.05)
+    with pytest.raises(DeadlineError):
+        reranker.rank("q", PASSAGES)
+    with pytest.raises(DeadlineError):
+        asyncio.run(reranker.arank("q", PASSAGES))
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm_roberta", "causal_chat"])
+@pytest.mark.parametrize("word", ["fox jumps ", "高さ", "größe 😀 "])
+def test_no_window_is_cut_unseen(
+    family: str, word: str, model_folder: Callable[[str], str]
+) -> None:
+    encoder = CrossEncoder(model_folder(family), device="cpu", dtype="float32", max_length=64)
+    passage = word * 200
+    (fit,) = encoder.fit("a query", [passage], "windows")
+    assert not fit.truncated
+    assert len(fit.spans) > 1
+    pairs = [("a query", passage[slice(*span)]) for span in fit.spans]
+    assert not any(tokens.truncated for tokens in encoder._lease.model.tokenize(pairs))
+    covered = set().union(*(range(*span) for span in fit.spans))
+    assert covered == set(range(len(passage)))
+
+
+def test_a_long_query_is_cut_and_not_the_passage(model_folder: Callable[[str], str]) -> None:
+    reranker = Reranker(model_folder("causal_chat"), device="cpu", dtype="float32", max_length=64)
+    passages = ["a fox", "merge sorted inputs with heapq", "Paris"]
+    ranked = reranker.rank("why and how does it do this? " * 30, passages)
+    assert all(passage.truncated for passage in ranked)
+    scores = [passage.score for passage in ranked]
+    assert max(scores) - min(scores) > 1e-4
+
+
+def test_gaps_ignore_blanks_and_ties() -> None:
+    class Given:
+        def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+            return [float(passage) for _, passage in pairs]
+
+    reranker = Reranker.from_scorer(Given(), name="given")
+    kept = reranker.rank("q", ["0.99", "0.02", "0.01", " "], cut_off=LargestGap())
+    assert [p.index for p in kept] == [0]
+    assert len(reranker.rank("q", ["0.5"] * 4, cut_off=LargestGap())) == 4
+    assert len(reranker.rank("q", ["0.5"], cut_off=LargestGap())) == 1
+    with pytest.raises(InputError, match="at_least is 0"):
+        LargestGap(at_least=0)
+
+
+def test_numbers_of_numpy_are_limits(overlap: WordOverlap) -> None:
+    reranker = Reranker.from_scorer(overlap, name="overlap")
+    ranked = reranker.rank("command", PASSAGES, np.int64(2), np.float32(0.1))
+    assert [p.index for p in ranked] == [0]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_is_told_and_does_not_hang(tiny: str) -> None:
+    script = f"""
+import os, sys
+from gpurerank import ClosedError, Reranker
+reranker = Reranker({tiny!r}, device="cpu", dtype="float32")
+reranker.rank("q", ["a"])
+child = os.fork()
+if child == 0:
+    try:
+        reranker.rank("q", ["a"])
+    except ClosedError as error:
+        os._exit(7 if "before the process forked" in str(error) else 1)
+    os._exit(1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    result = subprocess.run([sys.executable, "-c", script], timeout=60, capture_output=True)
+    assert result.returncode == 7, result.stderr
+
+
+def test_devices_are_resolved_before_models_are_counted(
+    model_folder: Callable[[str], str],
+) -> None:
+    before = REGISTRY.loaded()
+    kept = [Reranker(model_folder("albert"), device=device) for device in ("auto", "cpu")]
+    assert REGISTRY.loaded() == before + (2 if torch.cuda.is_available() else 1)
+    for reranker in kept:
+        reranker.close()
+
+
+def test_cache_identity_follows_the_weights(tmp_path: Path) -> None:
+    first = CrossEncoder(str(build_classifier(tmp_path, "bert", seed=1)), device="cpu")
+    identity = first.identity()
+    first.close()
+    second = CrossEncoder(str(build_classifier(tmp_path, "bert", seed=2)), device="cpu")
+    assert second.identity() != identity
+    second.close()
+
+
 def test_pickle_and_copy_make_a_working_twin(tiny: str) -> None:
     reranker = tiny_reranker(tiny, max_length=64, cache=MemoryStore())
-    for twin in (pickle.loads(pickle.dumps(reranker)), copy.deepcopy(reranker)):
-        assert twin.rank("a command", PASSAGES) == reranker.rank("a command", PASSAGES)
+    own = Reranker.from_scorer(WordOverlap(), name="overlap", cache=MemoryStore())
+    for each in (reranker, own):
+        for twin in (pickle.loads(pickle.dumps(each)), copy.deepcopy(each)):
+            assert twin.rank("a command", PASSAGES) == each.rank("a command", PASSAGES)
 
 
 def test_score_pairs_mixes_queries(tiny: str) -> None:
@@ -432,7 +562,7 @@ def test_unknown_model_says_what_to_do() -> None:
 
 
 def test_models_that_are_no_rerankers_are_named(
-    model_folder: Callable[[str], str], tmp_path: object
+    model_folder: Callable[[str], str], tmp_path: Path
 ) -> None:
     with pytest.raises(ModelError, match="has 3 labels"):
         Reranker(model_folder("three_labels"))
@@ -451,6 +581,34 @@ def test_models_that_are_no_rerankers_are_named(
     ).save_pretrained(str(tmp_path))
     with pytest.raises(ModelError, match="is no reranker"):
         Reranker(str(tmp_path))
+    # A bi-encoder has modules.json, as a saved cross-encoder does.
+    with pytest.raises(ModelError, match="is no reranker"):
+        Reranker(str(base_folder()))
+    with pytest.raises(ModelError, match="has one label; leave positive_label out"):
+        Reranker(model_folder("bert"), positive_label=1)
+
+
+def test_models_saved_by_sentence_transformers_load(
+    model_folder: Callable[[str], str], tmp_path: Path
+) -> None:
+    Reference(model_folder("bert"), device="cpu").save_pretrained(str(tmp_path / "one"))
+    expected = Reranker(model_folder("bert"), device="cpu").rank("q", PASSAGES)
+    found = Reranker(str(tmp_path / "one"), device="cpu").rank("q", PASSAGES)
+    assert [p.score for p in found] == [p.score for p in expected]
+    Reference(model_folder("two_labels"), device="cpu").save_pretrained(str(tmp_path / "two"))
+    with pytest.raises(ModelError, match="positive_label=0 or positive_label=1"):
+        Reranker(str(tmp_path / "two"))
+
+
+def test_damaged_weights_of_a_folder_are_named(
+    model_folder: Callable[[str], str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder("bert"), folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match="are damaged"):
+        Reranker(str(folder))
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,14 @@ import numpy as np
 
 from gpurerank.batching import plan_batches
 from gpurerank.calls import current_call, stage
-from gpurerank.errors import InputError, NotFiniteError, ScoringError
+from gpurerank.errors import NotFiniteError, ScoringError
 from gpurerank.progress import progress_bar
-from gpurerank.ranking import check_limits, rank
+from gpurerank.ranking import rank
+from gpurerank.request import check_request, check_texts
 from gpurerank.types import CutOff, FloatArray, RankedPassage
 
 if TYPE_CHECKING:
+    from gpurerank.models.loading import ModelSpec
     from gpurerank.models.owner import Cancelled
     from gpurerank.models.registry import Lease
     from gpurerank.models.text_model import TextModel
@@ -65,9 +67,9 @@ class BiEncoder:
             instruction=query_prompt,
             trust_remote_code=trust_remote_code,
         )
-        self._spec.check()
+        resolved = self._spec.resolved()
         self._lease: Lease[TextModel] = REGISTRY.acquire(
-            (TextModel, self._spec), lambda: load_text_model(self._spec)
+            (TextModel, resolved), lambda: load_text_model(resolved), model
         )
         weakref.finalize(self, self._lease.release)
 
@@ -110,12 +112,14 @@ class BiEncoder:
     async def aembed_queries(self, queries: Sequence[str]) -> FloatArray:
         """As ``embed_queries``, without blocking the event loop."""
         texts = check_texts(queries, "query")
-        return await self._lease.owner.arun(lambda stop: self._embed(texts, True, stop))
+        vectors, _ = await self._lease.owner.arun(lambda stop: self._embed(texts, True, stop))
+        return vectors
 
     async def aembed_passages(self, passages: Sequence[str]) -> FloatArray:
         """As ``embed_passages``, without blocking the event loop."""
         texts = check_texts(passages, "passage")
-        return await self._lease.owner.arun(lambda stop: self._embed(texts, False, stop))
+        vectors, _ = await self._lease.owner.arun(lambda stop: self._embed(texts, False, stop))
+        return vectors
 
     def rank(
         self,
@@ -126,11 +130,13 @@ class BiEncoder:
         *,
         cut_off: CutOff | None = None,
     ) -> list[RankedPassage]:
-        """Passages by cosine similarity to the query, best first: both score and logit."""
-        check_limits(top_k, threshold)
-        texts = check_texts(passages, "passage")
-        cosines = self._lease.owner.run(lambda stop: self._cosines(query, texts, stop))
-        scored = self._scored(texts, cosines)
+        """Passages by cosine similarity to the query, best first: both score and logit.
+
+        A blank passage has the cosine -1. Raises as ``Reranker.rank``.
+        """
+        texts = check_request(query, passages, top_k, threshold)
+        found = self._lease.owner.run(lambda stop: self._cosines(query, texts, stop))
+        scored = self._scored(texts, *found)
         return rank(scored, top_k=top_k, threshold=threshold, cut_off=cut_off)
 
     async def arank(
@@ -143,10 +149,9 @@ class BiEncoder:
         cut_off: CutOff | None = None,
     ) -> list[RankedPassage]:
         """As ``rank``, without blocking the event loop."""
-        check_limits(top_k, threshold)
-        texts = check_texts(passages, "passage")
-        cosines = await self._lease.owner.arun(lambda stop: self._cosines(query, texts, stop))
-        scored = self._scored(texts, cosines)
+        texts = check_request(query, passages, top_k, threshold)
+        found = await self._lease.owner.arun(lambda stop: self._cosines(query, texts, stop))
+        scored = self._scored(texts, *found)
         return rank(scored, top_k=top_k, threshold=threshold, cut_off=cut_off)
 
     def close(self) -> None:
@@ -156,17 +161,23 @@ class BiEncoder:
     def _run(self, texts: Sequence[str], *, query: bool, show_progress: bool) -> FloatArray:
         checked = check_texts(texts, "query" if query else "passage")
         with progress_bar("embedding", len(checked), shown=show_progress):
-            return self._lease.owner.run(lambda stop: self._embed(checked, query, stop))
+            vectors, _ = self._lease.owner.run(lambda stop: self._embed(checked, query, stop))
+        return vectors
 
-    def _embed(self, texts: list[str], query: bool, cancelled: Cancelled) -> FloatArray:
+    def _embed(
+        self, texts: list[str], query: bool, cancelled: Cancelled
+    ) -> tuple[FloatArray, list[bool]]:
+        """Vectors, shape (texts, dim), and whether each text was cut."""
         model, call = self._lease.model, current_call()
         prompt = model.prompt(query=query)
         vectors = np.empty((len(texts), model.dim), dtype=np.float32)
+        truncated: list[bool] = []
         done = 0
         for start in range(0, len(texts), TEXTS_PER_PLAN):
             some = texts[start : start + TEXTS_PER_PLAN]
             with stage("tokenize"):
                 tokens = model.tokenize(some, prompt)
+            truncated += [each.truncated for each in tokens]
             for batch in plan_batches([len(t) for t in tokens], max(MAX_TOKENS, model.max_length)):
                 call.check_deadline()
                 if cancelled():
@@ -181,15 +192,22 @@ class BiEncoder:
         wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(wrong):
             raise NotFiniteError(f"{model.name!r} returned NaN or infinity for text {wrong[0]}")
-        return vectors
+        return vectors, truncated
 
-    def _cosines(self, query: str, passages: list[str], cancelled: Cancelled) -> FloatArray:
-        query_vector = self._embed(check_texts([query], "query"), True, cancelled)[0]
-        vectors = self._embed(passages, False, cancelled)
+    def _cosines(
+        self, query: str, passages: list[str], cancelled: Cancelled
+    ) -> tuple[FloatArray, list[bool]]:
+        """Cosine of each passage, -1 for a blank one, and whether it was cut."""
+        (query_vector,), _ = self._embed([query], True, cancelled)
+        vectors, truncated = self._embed(passages, False, cancelled)
         norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query_vector)
-        return np.asarray(vectors @ query_vector / np.maximum(norms, 1e-12), dtype=np.float32)
+        cosines = np.asarray(vectors @ query_vector / np.maximum(norms, 1e-12), dtype=np.float32)
+        cosines[[not passage.strip() for passage in passages]] = -1.0
+        return cosines, truncated
 
-    def _scored(self, passages: list[str], cosines: FloatArray) -> list[RankedPassage]:
+    def _scored(
+        self, passages: list[str], cosines: FloatArray, truncated: list[bool]
+    ) -> list[RankedPassage]:
         return [
             RankedPassage(
                 index=index,
@@ -198,7 +216,7 @@ class BiEncoder:
                 logit=float(cosine),
                 rank=0,
                 span=None,
-                truncated=False,
+                truncated=truncated[index],
                 model=self.model_name,
                 previous_rank=index + 1,
             )
@@ -206,25 +224,7 @@ class BiEncoder:
         ]
 
 
-def check_texts(texts: Sequence[str], role: str) -> list[str]:
-    """The texts as a list.
-
-    Raises:
-        InputError: One is not a string, or a string stands in place of the list.
-    """
-    if isinstance(texts, str):
-        raise InputError(f"the {role} list is a string; give a list of strings")
-    listed = list(texts)
-    for index, text in enumerate(listed):
-        if not isinstance(text, str):
-            raise InputError(f"{role} {index} is {type(text).__name__}, not a string")
-    return listed
-
-
-def _rebuild(spec: object) -> BiEncoder:
-    from gpurerank.models.loading import ModelSpec
-
-    assert isinstance(spec, ModelSpec)
+def _rebuild(spec: ModelSpec) -> BiEncoder:
     return BiEncoder(
         spec.name,
         device=spec.device,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from cachetools import LRUCache
 
-from gpurerank.types import AsyncPairScorer, PairScorer
+from gpurerank.awaiting import await_scores
+from gpurerank.types import PairScorer
 
 if TYPE_CHECKING:
     from diskcache import Cache
@@ -35,6 +36,10 @@ class MemoryStore:
     def __init__(self, max_entries: int = 100_000) -> None:
         self._scores: LRUCache[str, float] = LRUCache(max_entries)
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[MemoryStore], tuple[int]]:
+        # A copy, and a store in another process, begins empty.
+        return MemoryStore, (int(self._scores.maxsize),)
 
     def get(self, key: str) -> float | None:
         """The score, or None."""
@@ -96,13 +101,9 @@ class CachedScorer:
         return self._merge(keys, known, missing, fresh)
 
     async def ascore_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """As ``score_pairs``; the wrapped scorer must be an AsyncPairScorer."""
+        """As ``score_pairs``, without blocking the event loop."""
         keys, known, missing = self._look_up(pairs)
-        fresh: list[float] = []
-        if missing:
-            if not isinstance(self._scorer, AsyncPairScorer):
-                raise TypeError(f"{type(self._scorer).__name__} cannot be awaited")
-            fresh = await self._scorer.ascore_pairs(list(missing.values()))
+        fresh = await await_scores(self._scorer, list(missing.values())) if missing else []
         return self._merge(keys, known, missing, fresh)
 
     def _look_up(

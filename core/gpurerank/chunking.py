@@ -18,37 +18,42 @@ class Fit:
 
     Attributes:
         spans: Characters [start, stop) of each window, in order; one where it fits whole.
+        query_stop: Characters of the query that are shown; None for all.
         truncated: Part of the passage or of the query is not read.
     """
 
     spans: list[tuple[int, int]]
-    truncated: bool
+    query_stop: int | None = None
+    truncated: bool = False
 
 
-def fit_windows(query_tokens: int, offsets: IntArray | None, text: str, room: int) -> Fit:
-    """Fits a passage as windows; a query that leaves too little is cut, never the passage.
+def window_size(query_tokens: int, room: int) -> int:
+    """Tokens that a window may have beside a query.
+
+    A quarter of the room is kept for the passage, however long the query is.
+    """
+    return max(room - query_tokens, room // 4, 1)
+
+
+def cut_query(query: IntArray, kept: int) -> int | None:
+    """Characters of a query whose first ``kept`` tokens are shown; None for all of it."""
+    return None if kept >= len(query) else int(query[max(kept, 1) - 1, 1])
+
+
+def fit_truncated(query: IntArray, passage: IntArray, text: str, room: int) -> Fit:
+    """Fits a passage by cutting the longer of both texts.
 
     Args:
-        query_tokens: Tokens of the query, special ones not counted.
-        offsets: Characters of each token of the passage, shape (tokens, 2); None if it is known
-            to be short.
+        query: Characters of each token of the query, shape (tokens, 2).
+        passage: The same of the passage.
         text: The passage.
-        room: Tokens that query and passage may have together.
+        room: Tokens that both may have together.
     """
-    # A quarter is kept for the passage, however long the query is.
-    size = max(room - query_tokens, room // 4)
-    spans = [(0, len(text))] if offsets is None else window_spans(offsets, text, size)
-    return Fit(spans, truncated=query_tokens + size > room)
-
-
-def fit_truncated(query_tokens: int, offsets: IntArray | None, text: str, room: int) -> Fit:
-    """Fits a passage by cutting the longer of both texts; arguments as ``fit_windows``."""
-    if offsets is None:
-        return Fit([(0, len(text))], truncated=query_tokens > room)
-    kept_query, kept = longest_first(query_tokens, len(offsets), room)
-    whole = kept == len(offsets)
-    stop = len(text) if whole else int(offsets[kept - 1, 1]) if kept else 0
-    return Fit([(0, stop)], truncated=not whole or kept_query < query_tokens)
+    kept_query, kept = longest_first(len(query), len(passage), room)
+    whole = kept == len(passage)
+    stop = len(text) if whole else int(passage[kept - 1, 1]) if kept else 0
+    query_stop = cut_query(query, kept_query)
+    return Fit([(0, stop)], query_stop, truncated=not whole or query_stop is not None)
 
 
 def window_spans(offsets: IntArray, text: str, size: int) -> list[tuple[int, int]]:

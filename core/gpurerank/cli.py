@@ -124,7 +124,7 @@ def rank(
         ranked = reranker.rank(query, texts, top_k, threshold)
     if as_json:
         for passage in ranked:
-            sys.stdout.write(json.dumps(passage.to_dict(), ensure_ascii=False) + "\n")
+            sys.stdout.write(json.dumps(passage.to_dict()) + "\n")
     else:
         out.print(_ranking_table(query, ranked))
 
@@ -214,7 +214,7 @@ def _read_passages(file: Path | None) -> list[str]:
         text = sys.stdin.read() if file is None else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the passages cannot be read: {error}") from error
-    passages = [_passage(line, number) for number, line in enumerate(text.splitlines(), 1)]
+    passages = [_passage(line, number) for number, line in enumerate(text.split("\n"), 1)]
     found = [passage for passage in passages if passage.strip()]
     if not found:
         raise DataError(f"{file or 'standard input'} holds no passage")
@@ -240,7 +240,8 @@ def _ranking_table(query: str, ranked: list[RankedPassage]) -> Table:
     table.add_column("passage")
     for passage in ranked:
         score = "-" if passage.score is None else f"{passage.score:.3f}"
-        text = " ".join(passage.passage.split())
+        # A terminal takes no lone surrogate.
+        text = " ".join(passage.passage.encode("utf-8", "replace").decode().split())
         shown = text if len(text) <= 200 else text[:199] + "…"
         table.add_row(str(passage.rank), str(passage.previous_rank), score, escape(shown))
     return table

