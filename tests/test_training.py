@@ -119,7 +119,8 @@ def test_mined_negatives_are_never_right_answers(
 
 def test_unlabelled_lists_go_from_near_to_far(encoder: SentenceTransformer) -> None:
     texts = [f"all about {topic} and number {n}" for topic in TOPICS for n in range(8)]
-    (first, *_) = unlabelled_lists(texts, encoder, [3, 9], 8, np.random.default_rng(2))
+    queries = [texts[3], texts[9]]
+    (first, *_) = unlabelled_lists(queries, texts, encoder, 8, np.random.default_rng(2))
     assert first.positive is None
     assert first.query not in first.passages
     assert len(first.passages) >= 6

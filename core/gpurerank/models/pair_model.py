@@ -66,7 +66,7 @@ class PairModel:
         self._scorer = load_cross_encoder(spec, self.device, probe_dtype)
         self._transformer: Transformer = _transformer_of(self._scorer, spec.name)
         self._model: Any = self._transformer.model
-        self._vocabulary: Any = self._transformer.tokenizer
+        self._vocabulary = cast(Any, self._transformer.tokenizer)
         self.fingerprint = fingerprint(spec, self._model.config)
         self._causal = any(isinstance(module, LogitScore) for module in self._scorer)
         self._position_offset = position_offset(self._model.base_model)

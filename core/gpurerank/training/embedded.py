@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,53 +35,93 @@ from gpurerank.training.loss import ListwiseDistillationLoss
 SEED = 20261121
 MAX_LENGTH = 256
 LISTS_PER_STEP = 16
-LEARNING_RATE = 1e-4
-SHORT_LISTS = 14_000
-SHORT_LIST_SIZE = 8
+PASSAGES_PER_UNLABELLED_LIST = 8
+
+MIX = Negatives(hard=2, lexical=1, middling=1, random=1)
+# Most SQuAD questions were written looking at the passage; those that make no sense without it are
+# left out by how deep the bi-encoder ranks their passage.
+PLACEABLE = replace(MIX, positive_depth=20)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """How many queries a collection gives, out of at most how many documents."""
+    """What a collection gives to a round.
+
+    Attributes:
+        folder: Name of its folder.
+        split: Whose judgements are used.
+        documents: Documents used at most; the pool that negatives come from.
+        labelled: Queries with a labelled list.
+        unlabelled: Queries with a list that the bi-encoder alone orders.
+        negatives: Of the labelled lists.
+    """
 
     folder: str
     split: str
-    queries: int
     documents: int
-    negatives: Negatives
+    labelled: int
+    unlabelled: int = 0
+    negatives: Negatives = MIX
 
 
-MIX = Negatives(hard=2, lexical=1, middling=1, random=1)
-SOURCES = (
-    Source("nq-qed-train", "train", 7_167, 6_854, MIX),
-    Source("boolq-pairs-dev", "test", 1_491, 1_262, MIX),
-    # Most SQuAD questions were written looking at the passage; those that make no sense without
-    # it are left out by how deep the bi-encoder ranks their passage.
-    Source(
-        "squad-v1.1-train",
-        "train",
-        2_500,
-        6_000,
-        Negatives(hard=2, lexical=1, middling=1, random=1, positive_depth=20),
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One pass over lists that are mined for it; a later round goes on from the earlier one."""
+
+    name: str
+    sources: tuple[Source, ...]
+    short_lists: int
+    learning_rate: float
+    seed: int
+
+
+ROUNDS = (
+    Round(
+        "first",
+        (
+            Source("nq-qed-train", "train", 6_854, 7_167),
+            Source("boolq-pairs-dev", "test", 1_262, 1_491),
+            Source("squad-v1.1-train", "train", 6_000, 2_500, negatives=PLACEABLE),
+            Source("scifact", "train", 5_183, 809),
+            Source("medquad", "train", 4_000, 800),
+        ),
+        short_lists=14_000,
+        learning_rate=1e-4,
+        seed=SEED,
     ),
-    Source("scifact", "train", 809, 5_183, MIX),
-    Source("medquad", "train", 800, 4_000, MIX),
+    Round(
+        "second",
+        (
+            Source("nq-qed-train", "train", 6_854, 2_000),
+            Source("squad-v1.1-train", "train", 2_500, 0, unlabelled=800),
+            Source("scifact", "train", 2_500, 300, unlabelled=400),
+            Source("medquad", "train", 1_500, 0, unlabelled=400),
+        ),
+        short_lists=2_500,
+        learning_rate=5e-5,
+        seed=SEED + 1,
+    ),
 )
 
 
-def mine(data: Path, encoder: SentenceTransformer, rng: np.random.Generator) -> list[TrainingList]:
-    """Every training list, shuffled: labelled ones of each source and short unlabelled ones."""
+def mine(data: Path, encoder: SentenceTransformer, this: Round) -> list[TrainingList]:
+    """Every list of a round, shuffled: labelled ones, unlabelled ones, and short ones."""
+    rng = np.random.default_rng(this.seed)
     lists: list[TrainingList] = []
     short: list[str] = []
-    for source in SOURCES:
+    for source in this.sources:
         collection = subset(Collection.read(data / source.folder, source.split), source, rng)
-        asked = sorted(collection.judgements)
-        query_ids = [str(i) for i in rng.permutation(asked)[: source.queries]]
-        lists += labelled_lists(collection, encoder, query_ids, source.negatives, rng)
+        asked = [str(i) for i in rng.permutation(sorted(collection.judgements))]
+        labelled = asked[: source.labelled]
+        lists += labelled_lists(collection, encoder, labelled, source.negatives, rng)
+        if source.unlabelled:
+            queries = [collection.queries[i].text for i in asked[-source.unlabelled :]]
+            passages = [document.passage for document in collection.documents.values()]
+            lists += unlabelled_lists(queries, passages, encoder, PASSAGES_PER_UNLABELLED_LIST, rng)
         short += short_texts(collection, rng)
     short = list(dict.fromkeys(short))
-    rows = [int(row) for row in rng.permutation(len(short))[:SHORT_LISTS]]
-    lists += unlabelled_lists(short, encoder, rows, SHORT_LIST_SIZE, rng)
+    asked = [short[int(row)] for row in rng.permutation(len(short))[: this.short_lists]]
+    lists += unlabelled_lists(asked, short, encoder, PASSAGES_PER_UNLABELLED_LIST, rng)
     return [lists[int(i)] for i in rng.permutation(len(lists))]
 
 
@@ -139,15 +179,16 @@ def untrained(folder: Path) -> CrossEncoder:
     return model
 
 
-def train(lists: list[TrainingList], output: Path) -> CrossEncoder:
+def train(
+    model: CrossEncoder, lists: list[TrainingList], output: Path, this: Round
+) -> CrossEncoder:
     """Trains on every list once; goes on from the last checkpoint in ``output``."""
-    model = untrained(output / "untrained")
     on_gpu = torch.cuda.is_available()
     arguments = CrossEncoderTrainingArguments(
         output_dir=str(output / "checkpoints"),
         num_train_epochs=1,
         per_device_train_batch_size=LISTS_PER_STEP,
-        learning_rate=LEARNING_RATE,
+        learning_rate=this.learning_rate,
         warmup_steps=0.05,
         lr_scheduler_type="cosine",
         weight_decay=0.01,
@@ -156,7 +197,7 @@ def train(lists: list[TrainingList], output: Path) -> CrossEncoder:
         save_steps=200,
         save_total_limit=2,
         logging_steps=20,
-        seed=SEED,
+        seed=this.seed,
         report_to="none",
     )
     trainer = CrossEncoderTrainer(
@@ -179,14 +220,16 @@ def main() -> None:
     parser.add_argument("--ship", action="store_true", help="write the delta into the package")
     options = parser.parse_args()
     output: Path = options.output
-    output.mkdir(parents=True, exist_ok=True)
-    mined = output / "lists.jsonl"
-    if not mined.exists():
-        encoder = SentenceTransformer(str(base_folder()), local_files_only=True)
-        with torch.autocast("cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16):
-            lists = mine(options.data, encoder, np.random.default_rng(SEED))
-        write_lists(mined, lists)
-    model = train(list(read_lists(mined)), output)
+    model = untrained(output / "untrained")
+    for this in ROUNDS:
+        folder = output / this.name
+        folder.mkdir(parents=True, exist_ok=True)
+        mined = folder / "lists.jsonl"
+        if not mined.exists():
+            encoder = SentenceTransformer(str(base_folder()), local_files_only=True)
+            with torch.autocast("cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16):
+                write_lists(mined, mine(options.data, encoder, this))
+        train(model, list(read_lists(mined)), folder, this)
     model.save_pretrained(str(output / "trained"))
     write_delta(model, DELTA_FILE if options.ship else output / DELTA_FILE.name)
 

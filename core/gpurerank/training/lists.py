@@ -101,35 +101,35 @@ def labelled_lists(
 
 
 def unlabelled_lists(
-    texts: list[str],
+    queries: list[str],
+    passages: list[str],
     encoder: SentenceTransformer,
-    query_rows: list[int],
     per_list: int,
     rng: np.random.Generator,
 ) -> Iterator[TrainingList]:
-    """Lists without a label: for some of the texts, other texts from near to far.
+    """Lists without a label: for each query, passages from near to far, never the query itself.
 
     A quarter each comes from the nearest 5, to 30, to 500, and from anywhere. The bi-encoder's
-    similarities are the only teacher: what it knows about short texts is kept this way.
+    similarities are the only teacher: what it knows is kept this way.
     """
-    vectors = embed(encoder, texts)
-    for row in query_rows:
-        cosines = vectors @ vectors[row]
+    query_vectors, vectors = embed(encoder, queries), embed(encoder, passages)
+    for query, vector in zip(queries, query_vectors, strict=True):
+        cosines = vectors @ vector
         order = np.argsort(-cosines, kind="stable")
-        ranked = [int(other) for other in order[:501] if other != row]
-        anywhere = [int(other) for other in rng.integers(0, len(texts), per_list) if other != row]
+        ranked = [int(row) for row in order[:501] if passages[row] != query]
+        anywhere = [int(row) for row in rng.integers(0, len(passages), per_list)]
         quarter = per_list // 4
         pools = (
             (quarter, ranked[:5]),
             (quarter, ranked[5:30]),
             (quarter, ranked[30:]),
-            (per_list - 3 * quarter, anywhere),
+            (per_list - 3 * quarter, [row for row in anywhere if passages[row] != query]),
         )
         chosen = _draw(pools, rng)
         yield TrainingList(
-            texts[row],
-            tuple(texts[other] for other in chosen),
-            tuple(float(cosines[other]) for other in chosen),
+            query,
+            tuple(passages[row] for row in chosen),
+            tuple(float(cosines[row]) for row in chosen),
             positive=None,
         )
 
