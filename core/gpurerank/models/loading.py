@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
+from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import (
     are_progress_bars_disabled,
@@ -117,6 +121,7 @@ def load_sentence_transformer(
 
 def _options(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     return {
+        "local_files_only": not hub_is_reachable(),
         "device": str(device),
         "revision": spec.revision,
         "trust_remote_code": spec.trust_remote_code,
@@ -141,7 +146,10 @@ def _check_is_reranker(spec: ModelSpec) -> None:
         return
     with quiet(), readable_errors(spec):
         config = AutoConfig.from_pretrained(
-            spec.name, revision=spec.revision, trust_remote_code=spec.trust_remote_code
+            spec.name,
+            revision=spec.revision,
+            trust_remote_code=spec.trust_remote_code,
+            local_files_only=not hub_is_reachable(),
         )
     architectures = tuple(config.architectures or ())
     if not any(name.endswith(_HEADS) for name in architectures):
@@ -159,6 +167,7 @@ def _saved_as_cross_encoder(spec: ModelSpec) -> bool:
             spec.name,
             "config_sentence_transformers.json",
             revision=spec.revision,
+            local_files_only=not hub_is_reachable(),
             _raise_exceptions_for_gated_repo=False,
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
@@ -185,6 +194,19 @@ def _check_labels(spec: ModelSpec, model: CrossEncoder) -> None:
         )
     if labels == 1 and spec.positive_label is not None:
         raise ModelError(f"{spec.name!r} has one label; leave positive_label out")
+
+
+def hub_is_reachable() -> bool:
+    """Whether it makes sense to ask the hub; without a network its client retries for a minute."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if getproxies():
+        return True  # the proxy resolves the name
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

@@ -61,6 +61,8 @@ def labelled_lists(
     whose relevant document the bi-encoder ranks below ``positive_depth`` is left out: such
     questions mostly make no sense away from the passage they were written on.
     """
+    if not query_ids:
+        return
     ids = list(collection.documents)
     row_of = {document_id: row for row, document_id in enumerate(ids)}
     documents = [collection.documents[i] for i in ids]
