@@ -4,58 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManager, CallbackManager, Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
-from pydantic import ConfigDict, Field, PrivateAttr
 
-from gpurerank import CutOff, RankedPassage, Ranker, Reranker, RerankerOptions, ScoreStore, calling
+from gpurerank import RankedPassage, RerankSettings, calling
 
 PROVENANCE = "gpurerank"
 SCORE = "relevance_score"
 
 
-class GPURerank(BaseDocumentCompressor):
+class GPURerank(RerankSettings, BaseDocumentCompressor):
     """Reranks documents for a query.
 
     Documents come back as copies, best first, with ``metadata["relevance_score"]`` and the whole
     provenance under ``metadata["gpurerank"]``; those that went in are not touched.
 
-    Attributes:
-        top_n: Documents returned at most; None for all.
-        threshold: Lowest score that is returned.
-        cut_off: ``LargestGap()`` or ``TokenBudget(max_tokens=...)``.
-        ranker: What ranks, such as a Cascade or a Reranker of your own; then the options below
-            are not used. It and all below are fixed once the model is loaded.
-        model: "embedded", a folder or a hub id; this and all below as in ``gpurerank.Reranker``.
+    Its options are those of ``gpurerank.RerankSettings``.
     """
-
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-
-    top_n: int | None = Field(default=5, ge=0)
-    threshold: float | None = Field(default=None, allow_inf_nan=False)
-    cut_off: CutOff | None = None
-    ranker: Ranker | None = Field(default=None, frozen=True, exclude=True)
-    model: str = Field(default="embedded", frozen=True)
-    device: str = Field(default="auto", frozen=True)
-    dtype: str = Field(default="auto", frozen=True)
-    max_length: int = Field(default=512, frozen=True)
-    long_passages: Literal["windows", "truncate"] = Field(default="windows", frozen=True)
-    revision: str | None = Field(default=None, frozen=True)
-    instruction: str | None = Field(default=None, frozen=True)
-    positive_label: int | None = Field(default=None, frozen=True)
-    timeout_s: float | None = Field(default=None, frozen=True)
-    on_error: Literal["raise", "keep_order"] = Field(default="raise", frozen=True)
-    trust_remote_code: bool = Field(default=False, frozen=True)
-    cache: ScoreStore | None = Field(default=None, frozen=True, exclude=True)
-
-    _ranker: Ranker = PrivateAttr()
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Loads the model, so that a wrong name fails here and not in the first query."""
-        super().model_post_init(context)
-        self._ranker = self.ranker or Reranker.from_options(RerankerOptions.of(self))
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None

@@ -19,7 +19,7 @@ from langchain_gpurerank.compressor import GPURerank
 
 
 class RerankOptions(TypedDict, total=False):
-    """The options of ``rerank`` beside ``top_n``; see GPURerank."""
+    """The options of ``rerank`` beside ``top_n``; see ``gpurerank.RerankSettings``."""
 
     threshold: float | None
     cut_off: CutOff | None
@@ -93,6 +93,6 @@ def rerank(
     Args:
         retriever: The first stage; let it find about ten times ``top_n``.
         top_n: Documents returned at most; None for all.
-        **options: As the attributes of GPURerank, such as ``model`` or ``threshold``.
+        **options: As those of ``gpurerank.RerankSettings``, such as ``model`` or ``threshold``.
     """
     return RerankRetriever(retriever=retriever, compressor=GPURerank(top_n=top_n, **options))

@@ -6,71 +6,30 @@ import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
-from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr
 from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
-from gpurerank import (
-    CutOff,
-    InputError,
-    RankedPassage,
-    Ranker,
-    Reranker,
-    RerankerOptions,
-    ScoreStore,
-)
+from gpurerank import InputError, RankedPassage, RerankSettings
 
 PROVENANCE = "gpurerank"
 
 dispatcher = get_dispatcher(__name__)
 
 
-class GPURerank(BaseNodePostprocessor):
+class GPURerank(RerankSettings, BaseNodePostprocessor):
     """Reranks nodes for a query.
 
     Nodes come back as copies, best first, with the new score; the whole provenance stands under
     ``metadata["gpurerank"]``, which no model is shown, its span counted in the node's own text.
     Those that went in are not touched.
 
-    Attributes:
-        top_n: Nodes returned at most; None for all.
-        threshold: Lowest score that is returned.
-        cut_off: ``LargestGap()`` or ``TokenBudget(max_tokens=...)``.
-        ranker: What ranks, such as a Cascade or a Reranker of your own; then the options below
-            are not used. It and all below are fixed once the model is loaded.
-        model: "embedded", a folder or a hub id; this and all below as in ``gpurerank.Reranker``.
+    Its options are those of ``gpurerank.RerankSettings``.
     """
-
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-
-    top_n: int | None = Field(default=5, ge=0)
-    threshold: float | None = Field(default=None, allow_inf_nan=False)
-    cut_off: CutOff | None = None
-    ranker: Ranker | None = Field(default=None, frozen=True, exclude=True)
-    model: str = Field(default="embedded", frozen=True)
-    device: str = Field(default="auto", frozen=True)
-    dtype: str = Field(default="auto", frozen=True)
-    max_length: int = Field(default=512, frozen=True)
-    long_passages: Literal["windows", "truncate"] = Field(default="windows", frozen=True)
-    revision: str | None = Field(default=None, frozen=True)
-    instruction: str | None = Field(default=None, frozen=True)
-    positive_label: int | None = Field(default=None, frozen=True)
-    timeout_s: float | None = Field(default=None, frozen=True)
-    on_error: Literal["raise", "keep_order"] = Field(default="raise", frozen=True)
-    trust_remote_code: bool = Field(default=False, frozen=True)
-    cache: ScoreStore | None = Field(default=None, frozen=True, exclude=True)
-
-    _ranker: Ranker = PrivateAttr()
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Loads the model, so that a wrong name fails here and not in the first query."""
-        super().model_post_init(context)
-        self._ranker = self.ranker or Reranker.from_options(RerankerOptions.of(self))
 
     def __getstate__(self) -> dict[str, Any]:
         # The base class would leave out a ranker that cannot be pickled, and "embedded" would

@@ -59,6 +59,41 @@ def test_one_model_serves_however_often_chroma_builds(
     assert REGISTRY.loaded() == before
 
 
+def test_one_load_of_each_model_serves_every_framework(tmp_path: Path) -> None:
+    script = f"""
+import chromadb
+from chromadb.config import Settings
+from langchain_core.documents import Document
+from langchain_core.vectorstores import InMemoryVectorStore
+from llama_index.core import VectorStoreIndex
+from llama_index.core.llms.mock import MockLLM
+from llama_index.core.schema import TextNode
+from gpurerank import Reranker
+from gpurerank.chroma import GPUEmbeddingFunction
+from gpurerank.models.registry import REGISTRY
+from langchain_gpurerank import GPUEmbeddings, rerank
+from llamaindex_gpurerank import GPUEmbedding, GPURerank
+
+texts = {TEXTS!r}
+client = chromadb.PersistentClient({str(tmp_path)!r}, Settings(anonymized_telemetry=False))
+collection = client.create_collection("docs", embedding_function=GPUEmbeddingFunction())
+collection.add(ids=["a", "b", "c"], documents=texts)
+first = collection.query(query_texts=["fox"], n_results=1)["ids"][0][0]
+store = InMemoryVectorStore(GPUEmbeddings())
+store.add_documents([Document(text) for text in texts])
+second = rerank(store.as_retriever(), top_n=1).invoke("fox")[0].page_content
+index = VectorStoreIndex([TextNode(text=t) for t in texts], embed_model=GPUEmbedding())
+engine = index.as_query_engine(llm=MockLLM(), node_postprocessors=[GPURerank(top_n=1)])
+third = engine.query("fox").source_nodes[0].text
+print(first, second == third == texts[2], REGISTRY.loads)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=110
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["c", "True", "2"]
+
+
 def test_building_is_lazy_and_faithful() -> None:
     function = GPUEmbeddingFunction("nobody/has-this", query_prompt="query: ", max_length=99)
     config = function.get_config()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from gpurerank.ranking import LargestGap, TokenBudget
     from gpurerank.reranker import Reranker, RerankerOptions
+    from gpurerank.settings import RerankSettings
     from gpurerank.types import CutOff, Pair, PairScorer, RankedPassage, Ranker, TextEmbedder
 
 __version__ = "0.1.0"
@@ -52,6 +53,7 @@ _HOMES = {
     ),
     "ranking": ("LargestGap", "TokenBudget"),
     "reranker": ("Reranker", "RerankerOptions"),
+    "settings": ("RerankSettings",),
     "types": ("CutOff", "Pair", "PairScorer", "RankedPassage", "Ranker", "TextEmbedder"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -76,6 +78,7 @@ __all__ = [
     "PairScorer",
     "RankedPassage",
     "Ranker",
+    "RerankSettings",
     "Reranker",
     "RerankerOptions",
     "ScoreStore",

@@ -60,9 +60,14 @@ class Lease(Generic[Model]):
 
 
 class Registry:
-    """Models in use, by key, with their owner threads."""
+    """Models in use, by key, with their owner threads.
+
+    Attributes:
+        loads: Models loaded since the process began.
+    """
 
     def __init__(self) -> None:
+        self.loads = 0
         self._entries: dict[Hashable, _Entry] = {}
         # Reentrant: a finalizer may release while this thread holds it.
         self._lock = threading.RLock()
@@ -79,6 +84,7 @@ class Registry:
             lease = self._lease(key)
             if lease is None:
                 entry = _Entry(load(), Owner(name), users=0)
+                self.loads += 1
                 with self._lock:
                     self._entries[key] = entry
                     lease = self._lease(key)
