@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from gpurerank import BiEncoder, Reranker
+from gpurerank import BiEncoder, Reranker, free_models
 from tests.tiny_models import build_causal, build_classifier
 
 
@@ -46,10 +46,11 @@ def tiny(model_folder: Callable[[str], str]) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _no_model_is_left() -> Iterator[None]:
+def _models_are_freed() -> Iterator[None]:
     """Models that a test leaves loaded are freed before the next one counts."""
     yield
     gc.collect()
+    free_models()
 
 
 class WordOverlap:

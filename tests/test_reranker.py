@@ -39,6 +39,7 @@ from gpurerank import (
     ScoringError,
     TokenBudget,
     WeightsError,
+    free_models,
 )
 from gpurerank.models.embedded import base_folder
 from gpurerank.models.registry import REGISTRY
@@ -387,13 +388,18 @@ def test_closing_frees_the_model_and_says_so(model_folder: Callable[[str], str])
     assert model() is None, "closing must free the weights while the objects still live"
 
 
-def test_a_forgotten_reranker_frees_its_model(model_folder: Callable[[str], str]) -> None:
-    before = REGISTRY.loaded()
-    with Reranker(model_folder("electra"), device="cpu") as kept:
-        Reranker(model_folder("xlm_roberta"), device="cpu")
+def test_a_dropped_reranker_leaves_its_model_for_the_next(
+    model_folder: Callable[[str], str],
+) -> None:
+    gc.collect()
+    free_models()
+    loads, held = REGISTRY.loads, REGISTRY.loaded()
+    for _ in range(3):
+        Reranker(model_folder("electra"), device="cpu").rank("q", PASSAGES)
         gc.collect()
-        assert REGISTRY.loaded() == before + 1
-        assert len(kept.rank("q", PASSAGES)) == 4
+    assert (REGISTRY.loads, REGISTRY.loaded()) == (loads + 1, held + 1)
+    assert free_models() == 1
+    assert REGISTRY.loaded() == held
 
 
 def test_cache_answers_what_it_has_seen(overlap: WordOverlap) -> None:

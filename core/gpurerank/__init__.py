@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ScoringError,
         WeightsError,
     )
+    from gpurerank.models.registry import free_models
     from gpurerank.ranking import LargestGap, TokenBudget
     from gpurerank.reranker import Reranker, RerankerOptions
     from gpurerank.settings import RerankSettings
@@ -51,6 +52,7 @@ _HOMES = {
         "ScoringError",
         "WeightsError",
     ),
+    "models.registry": ("free_models",),
     "ranking": ("LargestGap", "TokenBudget"),
     "reranker": ("Reranker", "RerankerOptions"),
     "settings": ("RerankSettings",),
@@ -87,6 +89,7 @@ __all__ = [
     "TokenBudget",
     "WeightsError",
     "calling",
+    "free_models",
 ]
 
 

@@ -71,7 +71,7 @@ class BiEncoder:
         self._lease: Lease[TextModel] = REGISTRY.acquire(
             (TextModel, resolved), lambda: load_text_model(resolved), model
         )
-        weakref.finalize(self, self._lease.release)
+        weakref.finalize(self, self._lease.forget)
 
     def __reduce__(self) -> tuple[Callable[..., BiEncoder], tuple[object, ...]]:
         return _rebuild, (self._spec,)
@@ -156,7 +156,7 @@ class BiEncoder:
 
     def close(self) -> None:
         """Gives the model back; the last user frees its memory."""
-        self._lease.release()
+        self._lease.close()
 
     def _run(self, texts: Sequence[str], *, query: bool, show_progress: bool) -> FloatArray:
         checked = check_texts(texts, "query" if query else "passage")

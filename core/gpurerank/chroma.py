@@ -17,7 +17,8 @@ class GPUEmbeddingFunction(EmbeddingFunction[Documents]):
 
     The name and the options are stored with the collection, so one that is opened again embeds as
     before once this module is imported. Chroma builds an embedding function many times over; the
-    model is loaded when it is first needed and shared by the process.
+    model is loaded when it is first needed, and kept by the process until
+    ``gpurerank.free_models()``.
 
     Args:
         model: "embedded", a folder or a hub id.
@@ -112,13 +113,5 @@ class GPUEmbeddingFunction(EmbeddingFunction[Documents]):
 
     def _bi_encoder(self) -> BiEncoder:
         if self._encoder is None:
-            config = self._config
-            self._encoder = BiEncoder(
-                config["model"],
-                device=self._device,
-                dtype=config["dtype"],
-                revision=config["revision"],
-                max_length=config["max_length"],
-                query_prompt=config["query_prompt"],
-            )
+            self._encoder = BiEncoder(device=self._device, **self._config)
         return self._encoder

@@ -81,7 +81,7 @@ class CrossEncoder:
             ).resolved()
             self._name = model
             self._lease = REGISTRY.acquire((PairModel, spec), lambda: load_pair_model(spec), model)
-        weakref.finalize(self, self._lease.release)
+        weakref.finalize(self, self._lease.forget)
         self._max_tokens = max(max_tokens, self._lease.model.max_length)
 
     @property
@@ -132,7 +132,7 @@ class CrossEncoder:
 
     def close(self) -> None:
         """Gives the model back; the last user frees its memory."""
-        self._lease.release()
+        self._lease.close()
 
     def _score(self, pairs: Sequence[tuple[str, str]], cancelled: Cancelled) -> list[float]:
         model, call = self._lease.model, current_call()

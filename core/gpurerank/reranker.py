@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -63,8 +62,9 @@ class RerankerOptions:
 class Reranker:
     """Ranks passages for a query with a cross-encoder. Safe to call from any thread or task.
 
-    Objects with the same model share one copy of it; the last that is closed, or collected, frees
-    its memory. A blank passage scores 0 and is not shown to the model.
+    Objects with the same model share one copy of it; the last that is closed frees its memory, and
+    one that is merely dropped leaves it loaded for the next. A blank passage scores 0 and is not
+    shown to the model.
 
     Args:
         model: "embedded", a folder, or a hub id such as "BAAI/bge-reranker-v2-m3".
@@ -167,8 +167,6 @@ class Reranker:
         if self._options.cache is not None:
             identity = encoder.identity() if encoder else [self._options.model]
             self._scorer = CachedScorer(scorer, self._options.cache, identity=identity)
-        if encoder is not None:
-            weakref.finalize(self, encoder.close)
 
     def __reduce__(self) -> tuple[Callable[..., Reranker], tuple[object, ...]]:
         if self._encoder is None:

@@ -22,9 +22,9 @@ class _Entry:
 
 
 class Lease(Generic[Model]):
-    """The right to use a model; the last lease that is released frees it."""
+    """The right to use a model."""
 
-    def __init__(self, model: Model, owner: Owner, release: Callable[[], None]) -> None:
+    def __init__(self, model: Model, owner: Owner, release: Callable[[bool], None]) -> None:
         self._held: tuple[Model, Owner] | None = (model, owner)
         self._give_back = release
 
@@ -46,12 +46,19 @@ class Lease(Generic[Model]):
         """
         return self._open()[1]
 
-    def release(self) -> None:
-        """Gives the model back and forgets it; a second call does nothing."""
+    def close(self) -> None:
+        """Gives the model back; the last one to do so frees it. A second call does nothing."""
+        self._release(free=True)
+
+    def forget(self) -> None:
+        """Gives the model back and leaves it loaded for whoever comes next."""
+        self._release(free=False)
+
+    def _release(self, *, free: bool) -> None:
         held, self._held = self._held, None
         if held is not None:
             del held
-            self._give_back()
+            self._give_back(free)
 
     def _open(self) -> tuple[Model, Owner]:
         if self._held is None:
@@ -60,7 +67,7 @@ class Lease(Generic[Model]):
 
 
 class Registry:
-    """Models in use, by key, with their owner threads.
+    """Models that are loaded, by key, with their owner threads.
 
     Attributes:
         loads: Models loaded since the process began.
@@ -101,18 +108,36 @@ class Registry:
             if entry is None:
                 return None
             entry.users += 1
-            return Lease(entry.model, entry.owner, lambda: self._release(key))
+            return Lease(entry.model, entry.owner, lambda free: self._release(key, free))
 
-    def _release(self, key: Hashable) -> None:
+    def _release(self, key: Hashable, free: bool) -> None:
         with self._lock:
             entry = self._entries[key]
             entry.users -= 1
-            if entry.users:
+            if entry.users or not free:
                 return
             del self._entries[key]
             entry.owner.close()
         del entry
         free_unused()
 
+    def free_idle(self) -> int:
+        """Frees every model that nobody uses; returns how many."""
+        with self._lock:
+            idle = [key for key, entry in self._entries.items() if entry.users == 0]
+            for key in idle:
+                self._entries.pop(key).owner.close()
+        free_unused()
+        return len(idle)
+
 
 REGISTRY = Registry()
+
+
+def free_models() -> int:
+    """Frees the memory of every model that no object uses any more; returns how many.
+
+    A model whose objects were merely dropped stays loaded, so that a reranker that is made anew
+    for each request does not load it each time. ``close()`` frees at once.
+    """
+    return REGISTRY.free_idle()
