@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 QUESTIONS = (
     "run a command and capture its output",
-    "compare two files and show the differences",
-    "merge several sorted lists",
+    "how do I parse command line arguments",
+    "unpack a zip archive",
 )
 
 app = typer.Typer(

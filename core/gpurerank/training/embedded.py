@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,93 +35,53 @@ from gpurerank.training.loss import ListwiseDistillationLoss
 SEED = 20261121
 MAX_LENGTH = 256
 LISTS_PER_STEP = 16
-PASSAGES_PER_UNLABELLED_LIST = 8
-
-MIX = Negatives(hard=2, lexical=1, middling=1, random=1)
-# Most SQuAD questions were written looking at the passage; those that make no sense without it are
-# left out by how deep the bi-encoder ranks their passage.
-PLACEABLE = replace(MIX, positive_depth=20)
+LEARNING_RATE = 1e-4
+SHORT_LISTS = 14_000
+SHORT_LIST_SIZE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a collection gives to a round.
-
-    Attributes:
-        folder: Name of its folder.
-        split: Whose judgements are used.
-        documents: Documents used at most; the pool that negatives come from.
-        labelled: Queries with a labelled list.
-        unlabelled: Queries with a list that the bi-encoder alone orders.
-        negatives: Of the labelled lists.
-    """
+    """How many queries a collection gives, out of at most how many documents."""
 
     folder: str
     split: str
+    queries: int
     documents: int
-    labelled: int
-    unlabelled: int = 0
-    negatives: Negatives = MIX
+    negatives: Negatives
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One pass over lists that are mined for it; a later round goes on from the earlier one."""
-
-    name: str
-    sources: tuple[Source, ...]
-    short_lists: int
-    learning_rate: float
-    seed: int
-
-
-ROUNDS = (
-    Round(
-        "first",
-        (
-            Source("nq-qed-train", "train", 6_854, 7_167),
-            Source("boolq-pairs-dev", "test", 1_262, 1_491),
-            Source("squad-v1.1-train", "train", 6_000, 2_500, negatives=PLACEABLE),
-            Source("scifact", "train", 5_183, 809),
-            Source("medquad", "train", 4_000, 800),
-        ),
-        short_lists=14_000,
-        learning_rate=1e-4,
-        seed=SEED,
+MIX = Negatives(hard=2, lexical=1, middling=1, random=1)
+SOURCES = (
+    Source("nq-qed-train", "train", 7_167, 6_854, MIX),
+    Source("boolq-pairs-dev", "test", 1_491, 1_262, MIX),
+    # Most SQuAD questions were written looking at the passage; those that make no sense without
+    # it are left out by how deep the bi-encoder ranks their passage.
+    Source(
+        "squad-v1.1-train",
+        "train",
+        2_500,
+        6_000,
+        Negatives(hard=2, lexical=1, middling=1, random=1, positive_depth=20),
     ),
-    Round(
-        "second",
-        (
-            Source("nq-qed-train", "train", 6_854, 2_000),
-            Source("squad-v1.1-train", "train", 2_500, 0, unlabelled=800),
-            Source("scifact", "train", 2_500, 300, unlabelled=400),
-            Source("medquad", "train", 1_500, 0, unlabelled=400),
-        ),
-        short_lists=2_500,
-        learning_rate=5e-5,
-        seed=SEED + 1,
-    ),
+    Source("scifact", "train", 809, 5_183, MIX),
+    Source("medquad", "train", 800, 4_000, MIX),
 )
 
 
-def mine(data: Path, encoder: SentenceTransformer, this: Round) -> list[TrainingList]:
-    """Every list of a round, shuffled: labelled ones, unlabelled ones, and short ones."""
-    rng = np.random.default_rng(this.seed)
+def mine(data: Path, encoder: SentenceTransformer, rng: np.random.Generator) -> list[TrainingList]:
+    """Every training list, shuffled: labelled ones of each source and short unlabelled ones."""
     lists: list[TrainingList] = []
     short: list[str] = []
-    for source in this.sources:
+    for source in SOURCES:
         collection = subset(Collection.read(data / source.folder, source.split), source, rng)
-        asked = [str(i) for i in rng.permutation(sorted(collection.judgements))]
-        labelled = asked[: source.labelled]
-        lists += labelled_lists(collection, encoder, labelled, source.negatives, rng)
-        if source.unlabelled:
-            queries = [collection.queries[i].text for i in asked[-source.unlabelled :]]
-            passages = [document.passage for document in collection.documents.values()]
-            lists += unlabelled_lists(queries, passages, encoder, PASSAGES_PER_UNLABELLED_LIST, rng)
+        judged = sorted(collection.judgements)
+        query_ids = [str(i) for i in rng.permutation(judged)[: source.queries]]
+        lists += labelled_lists(collection, encoder, query_ids, source.negatives, rng)
         short += short_texts(collection, rng)
     short = list(dict.fromkeys(short))
-    asked = [short[int(row)] for row in rng.permutation(len(short))[: this.short_lists]]
-    lists += unlabelled_lists(asked, short, encoder, PASSAGES_PER_UNLABELLED_LIST, rng)
+    asked = [short[int(row)] for row in rng.permutation(len(short))[:SHORT_LISTS]]
+    lists += unlabelled_lists(asked, short, encoder, SHORT_LIST_SIZE, rng)
     return [lists[int(i)] for i in rng.permutation(len(lists))]
 
 
@@ -179,16 +139,15 @@ def untrained(folder: Path) -> CrossEncoder:
     return model
 
 
-def train(
-    model: CrossEncoder, lists: list[TrainingList], output: Path, this: Round
-) -> CrossEncoder:
+def train(lists: list[TrainingList], output: Path) -> CrossEncoder:
     """Trains on every list once; goes on from the last checkpoint in ``output``."""
+    model = untrained(output / "untrained")
     on_gpu = torch.cuda.is_available()
     arguments = CrossEncoderTrainingArguments(
         output_dir=str(output / "checkpoints"),
         num_train_epochs=1,
         per_device_train_batch_size=LISTS_PER_STEP,
-        learning_rate=this.learning_rate,
+        learning_rate=LEARNING_RATE,
         warmup_steps=0.05,
         lr_scheduler_type="cosine",
         weight_decay=0.01,
@@ -197,7 +156,7 @@ def train(
         save_steps=200,
         save_total_limit=2,
         logging_steps=20,
-        seed=this.seed,
+        seed=SEED,
         report_to="none",
     )
     trainer = CrossEncoderTrainer(
@@ -220,16 +179,14 @@ def main() -> None:
     parser.add_argument("--ship", action="store_true", help="write the delta into the package")
     options = parser.parse_args()
     output: Path = options.output
-    model = untrained(output / "untrained")
-    for this in ROUNDS:
-        folder = output / this.name
-        folder.mkdir(parents=True, exist_ok=True)
-        mined = folder / "lists.jsonl"
-        if not mined.exists():
-            encoder = SentenceTransformer(str(base_folder()), local_files_only=True)
-            with torch.autocast("cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16):
-                write_lists(mined, mine(options.data, encoder, this))
-        train(model, list(read_lists(mined)), folder, this)
+    output.mkdir(parents=True, exist_ok=True)
+    mined = output / "lists.jsonl"
+    if not mined.exists():
+        encoder = SentenceTransformer(str(base_folder()), local_files_only=True)
+        with torch.autocast("cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16):
+            lists = mine(options.data, encoder, np.random.default_rng(SEED))
+        write_lists(mined, lists)
+    model = train(list(read_lists(mined)), output)
     model.save_pretrained(str(output / "trained"))
     write_delta(model, DELTA_FILE if options.ship else output / DELTA_FILE.name)
 
