@@ -127,6 +127,7 @@ from gpurerank.models import embedded
 copy = Path({str(tmp_path)!r}) / embedded.DELTA_FILE.name
 data = bytearray(embedded.DELTA_FILE.read_bytes()); data[len(data) // 2] ^= 1
 copy.write_bytes(data)
+copy.with_suffix(".sha256").write_text(embedded.delta_sha256())
 embedded.DELTA_FILE = copy
 try:
     gpurerank.Reranker()

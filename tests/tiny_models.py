@@ -18,6 +18,8 @@ from tokenizers import (
 )
 from transformers import PreTrainedTokenizerFast
 
+from gpurerank import Reranker
+
 CORPUS = [
     "What is the capital of France, and how many people live there?",
     "Paris is the capital and largest city of France, on the river Seine.",
@@ -34,6 +36,13 @@ PAIRS = [
     ("größe 高さ", "Größe, naïve café — 12.5 % of £3, 高さ мир; see the notes below!"),
     ("what is the capital of france?", "fox"),
     ("a", "the quick brown fox jumps over the lazy dog " * 6),
+]
+
+PASSAGES = [
+    "subprocess.run executes a command and returns its output",
+    "heapq.merge merges sorted inputs",
+    "difflib compares two files",
+    "the quick brown fox",
 ]
 
 CHAT_TEMPLATE = (
@@ -195,3 +204,7 @@ def build_causal(folder: Path, *, chat: bool, seed: int = 11) -> Path:
     tokenizer.pad_token = None
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def tiny_reranker(tiny: str, **options: object) -> Reranker:
+    return Reranker(tiny, device="cpu", dtype="float32", **options)  # type: ignore[arg-type]
