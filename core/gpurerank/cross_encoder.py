@@ -107,6 +107,9 @@ class CrossEncoder:
     def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """The score of each pair, in [0, 1], input order.
 
+        A pair over ``max_length`` is cut, the longer text first, as sentence-transformers does;
+        ``Reranker`` shows long passages as windows instead.
+
         Raises:
             InputError: A pair is not two strings.
             NotFiniteError: The model returned NaN or infinity.
