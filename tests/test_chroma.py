@@ -13,7 +13,7 @@ from chromadb.config import Settings
 
 from gpurerank import BiEncoder, InputError, free_models
 from gpurerank.chroma import GPUEmbeddingFunction
-from gpurerank.models.registry import REGISTRY
+from gpurerank.engine.registry import REGISTRY
 
 TEXTS = ["subprocess.run executes a command", "heapq.merge merges inputs", "a brown fox"]
 
@@ -74,7 +74,7 @@ from llama_index.core.llms.mock import MockLLM
 from llama_index.core.schema import TextNode
 from gpurerank import Reranker
 from gpurerank.chroma import GPUEmbeddingFunction
-from gpurerank.models.registry import REGISTRY
+from gpurerank.engine.registry import REGISTRY
 from langchain_gpurerank import GPUEmbeddings, rerank
 from llamaindex_gpurerank import GPUEmbedding, GPURerank
 

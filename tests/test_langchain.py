@@ -24,7 +24,7 @@ from langchain_tests.unit_tests import EmbeddingsUnitTests
 from pydantic import ValidationError
 
 from gpurerank import Cascade, GPURerankError, InputError, MemoryStore, Reranker
-from gpurerank.models.registry import REGISTRY
+from gpurerank.engine.registry import REGISTRY
 from langchain_gpurerank import (
     GPUCrossEncoder,
     GPUEmbeddings,

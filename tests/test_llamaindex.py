@@ -26,7 +26,7 @@ from llama_index.vector_stores.chroma import ChromaVectorStore
 from pydantic import ValidationError
 
 from gpurerank import InputError, Reranker
-from gpurerank.models.registry import REGISTRY
+from gpurerank.engine.registry import REGISTRY
 from llamaindex_gpurerank import GPUEmbedding, GPURerank
 from tests.conftest import WordOverlap
 from tests.test_langchain import TEXTS

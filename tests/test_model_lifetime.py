@@ -34,8 +34,8 @@ from gpurerank import (
     WeightsError,
     free_models,
 )
+from gpurerank.engine.registry import REGISTRY
 from gpurerank.models.embedded import base_folder
-from gpurerank.models.registry import REGISTRY
 from tests.conftest import WordOverlap
 from tests.tiny_models import PASSAGES, build_classifier, tiny_reranker
 

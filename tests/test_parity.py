@@ -9,13 +9,14 @@ import pytest
 from sentence_transformers import CrossEncoder as Reference
 
 from gpurerank import CrossEncoder
+from gpurerank.models.encoder import PackedEncoder
 from gpurerank.models.loading import ModelSpec
-from gpurerank.models.pair_model import load_pair_model
+from gpurerank.models.pair_model import PairModel
 from gpurerank.ranking import logit_of
 from tests.tiny_models import FAMILIES, PAIRS
 
-PACKED = ["bert", "electra", "roberta", "xlm_roberta", "camembert", "modernbert_cls"]
-PACKED += ["modernbert_mean", "distilbert"]
+OWN_LAYERS = ["bert", "electra", "roberta", "xlm_roberta", "camembert"]
+PACKED = [*OWN_LAYERS, "modernbert_cls", "modernbert_mean", "distilbert"]
 LONG = [
     ("a long query " * 90, "fox"),
     ("fox", "a long passage " * 300),
@@ -50,29 +51,43 @@ def test_cut_pairs_equal_sentence_transformers(
     np.testing.assert_allclose(logits(scorer.score_pairs(LONG)), expected, rtol=0, atol=1e-5)
 
 
+def pair_model(folder: str, dtype: str = "float32") -> PairModel:
+    return PairModel(ModelSpec(name=folder, device="cpu", dtype=dtype))
+
+
+def run(model: PairModel, pairs: list[tuple[str, str]]) -> np.ndarray:
+    return model.run(model.prepare(pairs, model.tokenize(pairs)))
+
+
 @pytest.mark.parametrize("family", PACKED)
 def test_family_runs_packed(family: str, model_folder: Callable[[str], str]) -> None:
-    model = load_pair_model(ModelSpec(name=model_folder(family), device="cpu", dtype="float32"))
+    model = pair_model(model_folder(family))
     assert model.why_padded is None
-    tokens = model.tokenize(PAIRS)
-    packed = model.logits(tokens)
-    model.packed = False
-    model._model.set_attn_implementation("sdpa")
-    np.testing.assert_allclose(packed, model.logits(tokens), rtol=0, atol=1e-5)
+    assert model.packed
+    own_layers = isinstance(getattr(model._model.base_model, "encoder", None), PackedEncoder)
+    assert own_layers == (family in OWN_LAYERS)
+
+
+@pytest.mark.parametrize("family", OWN_LAYERS)
+def test_own_layers_in_bfloat16_stay_near_float32(
+    family: str, model_folder: Callable[[str], str]
+) -> None:
+    exact = run(pair_model(model_folder(family)), PAIRS)
+    model = pair_model(model_folder(family), "bfloat16")
+    assert isinstance(model._model.base_model.encoder, PackedEncoder)
+    np.testing.assert_allclose(run(model, PAIRS), exact, rtol=0, atol=0.04 * np.abs(exact).max())
 
 
 @pytest.mark.parametrize("family", ["albert", "deberta_v2"])
 def test_family_that_packing_would_falsify_runs_padded(
-    family: str, model_folder: Callable[[str], str], caplog: pytest.LogCaptureFixture
+    family: str, model_folder: Callable[[str], str]
 ) -> None:
-    spec = ModelSpec(name=model_folder(family), device="cpu", dtype="float32")
-    model = load_pair_model(spec)
+    model = pair_model(model_folder(family))
     assert not model.packed
     assert model.why_padded
     # A pair's score does not depend on its neighbours.
-    tokens = model.tokenize(PAIRS)
-    alone = np.concatenate([model.logits([each]) for each in tokens])
-    np.testing.assert_allclose(model.logits(tokens), alone, rtol=0, atol=1e-5)
+    alone = np.concatenate([run(model, [pair]) for pair in PAIRS])
+    np.testing.assert_allclose(run(model, PAIRS), alone, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("max_tokens", [64, 256, 4096])

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpurerank.batching import plan_batches
 from gpurerank.cache import CachedScorer, DiskStore, MemoryStore, cache_key
 from gpurerank.calls import calling, current_call, stage
 from gpurerank.chunking import longest_first, max_passage_scores, window_spans
@@ -17,22 +16,6 @@ from gpurerank.collection import Collection
 from gpurerank.errors import DataError, DeadlineError, InputError
 from gpurerank.ranking import logit_of, sigmoid
 from tests.conftest import WordOverlap
-
-
-def test_batches_hold_every_item_once_within_the_budget() -> None:
-    rng = np.random.default_rng(0)
-    lengths = [int(n) for n in rng.integers(1, 200, 500)]
-    batches = plan_batches(lengths, 512)
-    assert sorted(i for batch in batches for i in batch) == list(range(500))
-    assert max(sum(lengths[i] for i in batch) for batch in batches) <= 512
-    assert len(batches) < 1.35 * sum(lengths) / 512
-    assert lengths[batches[0][0]] == max(lengths)
-    assert plan_batches([], 10) == []
-
-
-def test_an_item_over_the_budget_is_named() -> None:
-    with pytest.raises(InputError, match="pair 1 has 11 tokens, over the batch budget of 10"):
-        plan_batches([3, 11], 10)
 
 
 def words(text: str) -> np.ndarray:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gpurerank.calls import calling
     from gpurerank.cascade import Cascade
     from gpurerank.cross_encoder import CrossEncoder
+    from gpurerank.engine.registry import free_models
     from gpurerank.errors import (
         ClosedError,
         DataError,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
         ScoringError,
         WeightsError,
     )
-    from gpurerank.models.registry import free_models
     from gpurerank.ranking import LargestGap, TokenBudget
     from gpurerank.reranker import Reranker, RerankerOptions
     from gpurerank.settings import RerankSettings
@@ -52,7 +52,7 @@ _HOMES = {
         "ScoringError",
         "WeightsError",
     ),
-    "models.registry": ("free_models",),
+    "engine.registry": ("free_models",),
     "ranking": ("LargestGap", "TokenBudget"),
     "reranker": ("Reranker", "RerankerOptions"),
     "settings": ("RerankSettings",),

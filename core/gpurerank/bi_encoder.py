@@ -8,22 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpurerank.batching import plan_batches
-from gpurerank.calls import current_call, stage
-from gpurerank.errors import NotFiniteError, ScoringError
+from gpurerank.engine.job import Answer
+from gpurerank.errors import NotFiniteError
 from gpurerank.progress import progress_bar
 from gpurerank.ranking import rank
 from gpurerank.request import check_request, check_texts
 from gpurerank.types import CutOff, FloatArray, RankedPassage
 
 if TYPE_CHECKING:
+    from gpurerank.engine.registry import Lease
     from gpurerank.models.loading import ModelSpec
-    from gpurerank.models.owner import Cancelled
-    from gpurerank.models.registry import Lease
     from gpurerank.models.text_model import TextModel
-
-MAX_TOKENS = 16_384
-TEXTS_PER_PLAN = 4_096
 
 
 class BiEncoder:
@@ -54,9 +49,9 @@ class BiEncoder:
         query_prompt: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
+        from gpurerank.engine.registry import REGISTRY
         from gpurerank.models.loading import ModelSpec
-        from gpurerank.models.registry import REGISTRY
-        from gpurerank.models.text_model import TextModel, load_text_model
+        from gpurerank.models.text_model import TextModel, load_text_models
 
         self._spec = ModelSpec(
             name=model,
@@ -69,7 +64,7 @@ class BiEncoder:
         )
         resolved = self._spec.resolved()
         self._lease: Lease[TextModel] = REGISTRY.acquire(
-            (TextModel, resolved), lambda: load_text_model(resolved), model
+            (TextModel, resolved), lambda: load_text_models(resolved), model
         )
         weakref.finalize(self, self._lease.forget)
 
@@ -111,15 +106,11 @@ class BiEncoder:
 
     async def aembed_queries(self, queries: Sequence[str]) -> FloatArray:
         """As ``embed_queries``, without blocking the event loop."""
-        texts = check_texts(queries, "query")
-        vectors, _ = await self._lease.owner.arun(lambda stop: self._embed(texts, True, stop))
-        return vectors
+        return (await self._aembed(check_texts(queries, "query"), query=True)).rows
 
     async def aembed_passages(self, passages: Sequence[str]) -> FloatArray:
         """As ``embed_passages``, without blocking the event loop."""
-        texts = check_texts(passages, "passage")
-        vectors, _ = await self._lease.owner.arun(lambda stop: self._embed(texts, False, stop))
-        return vectors
+        return (await self._aembed(check_texts(passages, "passage"), query=False)).rows
 
     def rank(
         self,
@@ -135,8 +126,8 @@ class BiEncoder:
         A blank passage has the cosine -1. Raises as ``Reranker.rank``.
         """
         texts = check_request(query, passages, top_k, threshold)
-        found = self._lease.owner.run(lambda stop: self._cosines(query, texts, stop))
-        scored = self._scored(texts, *found)
+        answer = self._finite(self._lease.engine.run(self._items(query, texts), stage="embed"))
+        scored = self._scored(texts, answer)
         return rank(scored, top_k=top_k, threshold=threshold, cut_off=cut_off)
 
     async def arank(
@@ -150,8 +141,9 @@ class BiEncoder:
     ) -> list[RankedPassage]:
         """As ``rank``, without blocking the event loop."""
         texts = check_request(query, passages, top_k, threshold)
-        found = await self._lease.owner.arun(lambda stop: self._cosines(query, texts, stop))
-        scored = self._scored(texts, *found)
+        items = self._items(query, texts)
+        answer = self._finite(await self._lease.engine.arun(items, stage="embed"))
+        scored = self._scored(texts, answer)
         return rank(scored, top_k=top_k, threshold=threshold, cut_off=cut_off)
 
     def close(self) -> None:
@@ -161,66 +153,60 @@ class BiEncoder:
     def _run(self, texts: Sequence[str], *, query: bool, show_progress: bool) -> FloatArray:
         checked = check_texts(texts, "query" if query else "passage")
         with progress_bar("embedding", len(checked), shown=show_progress):
-            vectors, _ = self._lease.owner.run(lambda stop: self._embed(checked, query, stop))
-        return vectors
+            return self._embed(checked, query=query).rows
 
-    def _embed(
-        self, texts: list[str], query: bool, cancelled: Cancelled
-    ) -> tuple[FloatArray, list[bool]]:
-        """Vectors, shape (texts, dim), and whether each text was cut."""
-        model, call = self._lease.model, current_call()
-        prompt = model.prompt(query=query)
-        vectors = np.empty((len(texts), model.dim), dtype=np.float32)
-        truncated: list[bool] = []
-        done = 0
-        for start in range(0, len(texts), TEXTS_PER_PLAN):
-            some = texts[start : start + TEXTS_PER_PLAN]
-            with stage("tokenize"):
-                tokens = model.tokenize(some, prompt)
-            truncated += [each.truncated for each in tokens]
-            for batch in plan_batches([len(t) for t in tokens], max(MAX_TOKENS, model.max_length)):
-                call.check_deadline()
-                if cancelled():
-                    raise ScoringError("the call was cancelled")
-                with stage("embed"):
-                    vectors[[start + i for i in batch]] = model.embed(
-                        [some[i] for i in batch], [tokens[i] for i in batch], prompt
-                    )
-                done += len(batch)
-                if call.on_progress is not None:
-                    call.on_progress(done, len(texts))
-        wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    def _embed(self, texts: list[str], *, query: bool) -> Answer:
+        engine = self._lease.engine
+        if not texts:
+            return self._nothing()
+        return self._finite(engine.run(self._prompted(texts, query=query), stage="embed"))
+
+    async def _aembed(self, texts: list[str], *, query: bool) -> Answer:
+        engine = self._lease.engine
+        if not texts:
+            return self._nothing()
+        return self._finite(await engine.arun(self._prompted(texts, query=query), stage="embed"))
+
+    def _nothing(self) -> Answer:
+        return Answer(np.empty((0, self.dim), dtype=np.float32), [])
+
+    def _prompted(self, texts: Sequence[str], *, query: bool) -> list[tuple[str, str]]:
+        prompt = self._lease.model.prompt(query=query)
+        return [(prompt, text) for text in texts]
+
+    def _items(self, query: str, passages: list[str]) -> list[tuple[str, str]]:
+        """The query first, then the passages: one job, so that they share batches."""
+        return self._prompted([query], query=True) + self._prompted(passages, query=False)
+
+    def _finite(self, answer: Answer) -> Answer:
+        wrong = np.flatnonzero(~np.isfinite(answer.rows).all(axis=1))
         if len(wrong):
-            raise NotFiniteError(f"{model.name!r} returned NaN or infinity for text {wrong[0]}")
-        return vectors, truncated
+            raise NotFiniteError(
+                f"{self.model_name!r} returned NaN or infinity for text {wrong[0]}"
+            )
+        return answer
 
-    def _cosines(
-        self, query: str, passages: list[str], cancelled: Cancelled
-    ) -> tuple[FloatArray, list[bool]]:
-        """Cosine of each passage, -1 for a blank one, and whether it was cut."""
-        (query_vector,), _ = self._embed([query], True, cancelled)
-        vectors, truncated = self._embed(passages, False, cancelled)
+    def _scored(self, passages: list[str], answer: Answer) -> list[RankedPassage]:
+        """Passages with their cosine, -1 for a blank one."""
+        query_vector, vectors = answer.rows[0], answer.rows[1:]
         norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query_vector)
         cosines = np.asarray(vectors @ query_vector / np.maximum(norms, 1e-12), dtype=np.float32)
         cosines[[not passage.strip() for passage in passages]] = -1.0
-        return cosines, truncated
-
-    def _scored(
-        self, passages: list[str], cosines: FloatArray, truncated: list[bool]
-    ) -> list[RankedPassage]:
         return [
             RankedPassage(
                 index=index,
                 passage=passage,
-                score=float(cosine),
-                logit=float(cosine),
+                score=cosine,
+                logit=cosine,
                 rank=0,
                 span=None,
-                truncated=truncated[index],
+                truncated=truncated,
                 model=self.model_name,
                 previous_rank=index + 1,
             )
-            for index, (passage, cosine) in enumerate(zip(passages, cosines, strict=True))
+            for index, (passage, cosine, truncated) in enumerate(
+                zip(passages, cosines.tolist(), answer.truncated[1:], strict=True)
+            )
         ]
 
 

@@ -1,4 +1,4 @@
-"""The cross-encoder: query and passage read together, batched by tokens."""
+"""The cross-encoder: query and passage read together, batched by tokens with all other calls."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from gpurerank.batching import plan_batches
-from gpurerank.calls import current_call, stage
+from gpurerank.calls import stage
 from gpurerank.chunking import Fit, cut_query, fit_truncated, window_size, window_spans
-from gpurerank.errors import NotFiniteError, ScoringError
-from gpurerank.ranking import sigmoid
+from gpurerank.errors import NotFiniteError
+from gpurerank.ranking import sigmoids
 from gpurerank.request import check_pairs
 
 if TYPE_CHECKING:
-    from gpurerank.models.owner import Cancelled
+    from gpurerank.engine.registry import Lease
     from gpurerank.models.pair_model import PairModel
-    from gpurerank.models.registry import Lease
     from gpurerank.types import FloatArray, IntArray
 
-MAX_TOKENS = 16_384
-PAIRS_PER_PLAN = 4_096
+# Passages whose characters and tokens are looked at together: what bounds memory.
+_PASSAGES_PER_FIT = 256
 
 LongPassages = Literal["windows", "truncate"]
 
@@ -32,14 +30,15 @@ class CrossEncoder:
 
     Args:
         model: "embedded", a folder, a hub id, or a PairModel that is already loaded.
-        device: "auto" or a torch device.
+        device: "auto", a torch device, or several, such as "cuda:0,cuda:1": one copy on each.
         dtype: "auto", "float32", "bfloat16" or "float16".
         revision: Branch, tag or commit on the hub.
         max_length: Tokens of a pair, special tokens included; the model's own limit may be lower.
         instruction: Prompt, for models that take one.
         positive_label: Which of two labels means relevant; needed for models with two.
         trust_remote_code: Whether code from the model's repository may run.
-        max_tokens: Tokens of one batch: what bounds memory.
+        max_tokens: Tokens of one batch: what bounds memory. None is 16,384 on a GPU and 2,048 on a
+            CPU. The smallest that anybody asked of a model holds for all.
 
     Raises:
         InputError: An option is wrong.
@@ -57,16 +56,16 @@ class CrossEncoder:
         instruction: str | None = None,
         positive_label: int | None = None,
         trust_remote_code: bool = False,
-        max_tokens: int = MAX_TOKENS,
+        max_tokens: int | None = None,
     ) -> None:
+        from gpurerank.engine.registry import REGISTRY
         from gpurerank.models.loading import ModelSpec
-        from gpurerank.models.pair_model import PairModel, load_pair_model
-        from gpurerank.models.registry import REGISTRY
+        from gpurerank.models.pair_model import PairModel, load_pair_models
 
         if isinstance(model, PairModel):
             self._name = model.name
             self._lease: Lease[PairModel] = REGISTRY.acquire(
-                (PairModel, id(model)), lambda: model, model.name
+                (PairModel, id(model)), lambda: [model], model.name
             )
         else:
             spec = ModelSpec(
@@ -80,9 +79,10 @@ class CrossEncoder:
                 trust_remote_code=trust_remote_code,
             ).resolved()
             self._name = model
-            self._lease = REGISTRY.acquire((PairModel, spec), lambda: load_pair_model(spec), model)
+            self._lease = REGISTRY.acquire((PairModel, spec), lambda: load_pair_models(spec), model)
         weakref.finalize(self, self._lease.forget)
-        self._max_tokens = max(max_tokens, self._lease.model.max_length)
+        if max_tokens is not None:
+            self._lease.engine.limit_tokens(max_tokens)
 
     @property
     def model_name(self) -> str:
@@ -116,66 +116,59 @@ class CrossEncoder:
             DeadlineError: The deadline of the current call passed.
         """
         check_pairs(pairs)
-        return self._lease.owner.run(lambda cancelled: self._score(pairs, cancelled))
+        engine = self._lease.engine
+        return self._scores(engine.run(pairs).rows) if len(pairs) else []
 
     async def ascore_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """As ``score_pairs``, without blocking; cancelling the task stops at the next batch."""
+        """As ``score_pairs``, without blocking; a cancelled task's pairs do not run."""
         check_pairs(pairs)
-        return await self._lease.owner.arun(lambda cancelled: self._score(pairs, cancelled))
+        engine = self._lease.engine
+        return self._scores((await engine.arun(pairs)).rows) if len(pairs) else []
 
     def fit(self, query: str, passages: Sequence[str], long_passages: LongPassages) -> list[Fit]:
         """How each passage is shown to the model beside a query: as windows, or cut."""
-        return self._lease.owner.run(lambda _: self._fit(query, passages, long_passages))
+        with stage("tokenize"):
+            fits = []
+            for start in range(0, len(passages), _PASSAGES_PER_FIT):
+                some = passages[start : start + _PASSAGES_PER_FIT]
+                fits += self._fit(query, some, long_passages)
+            return fits
 
     async def afit(
         self, query: str, passages: Sequence[str], long_passages: LongPassages
     ) -> list[Fit]:
         """As ``fit``, without blocking the event loop."""
-        return await self._lease.owner.arun(lambda _: self._fit(query, passages, long_passages))
+        return await self._lease.engine.aside(lambda: self.fit(query, passages, long_passages))
 
     def close(self) -> None:
         """Gives the model back; the last user frees its memory."""
         self._lease.close()
 
-    def _score(self, pairs: Sequence[tuple[str, str]], cancelled: Cancelled) -> list[float]:
-        model, call = self._lease.model, current_call()
-        logits = np.empty(len(pairs), dtype=np.float32)
-        # Planned in slices, so that the tokens of a million pairs are never held at once.
-        for start in range(0, len(pairs), PAIRS_PER_PLAN):
-            some = pairs[start : start + PAIRS_PER_PLAN]
-            with stage("tokenize"):
-                tokens = model.tokenize(some)
-            done = start
-            for batch in plan_batches([len(each) for each in tokens], self._max_tokens):
-                call.check_deadline()
-                if cancelled():
-                    raise ScoringError("the call was cancelled")
-                with stage("model"):
-                    logits[[start + i for i in batch]] = model.logits([tokens[i] for i in batch])
-                done += len(batch)
-                if call.on_progress is not None:
-                    call.on_progress(done, len(pairs))
-        check_finite(logits, model.name)
-        return [sigmoid(float(logit)) for logit in logits]
+    def _scores(self, logits: FloatArray) -> list[float]:
+        check_finite(logits, self._name)
+        return sigmoids(logits)
 
     def _fit(self, query: str, passages: Sequence[str], long_passages: LongPassages) -> list[Fit]:
         model = self._lease.model
-        with stage("tokenize"):
-            query_offsets = model.offsets([query])[0]
-            size = window_size(len(query_offsets), model.room)
-            query_stop = cut_query(query_offsets, model.room - size)
-            whole = query_stop is None
-            # An ASCII character is at most one token, so most passages need no count.
-            long = [p for p in passages if not (whole and p.isascii() and len(p) < size)]
-            offsets = dict(zip(long, model.offsets(long), strict=True))
-            fits = {}
-            for passage, found in offsets.items():
-                if long_passages == "truncate":
-                    fits[passage] = fit_truncated(query_offsets, found, passage, model.room)
-                else:
-                    spans = self._window_spans(found, passage, size)
-                    fits[passage] = Fit(spans, query_stop, truncated=not whole)
-            return [fits.get(p) or Fit([(0, len(p))]) for p in passages]
+        query_offsets = model.offsets([query])[0]
+        size = window_size(len(query_offsets), model.room)
+        query_stop = cut_query(query_offsets, model.room - size)
+        whole = query_stop is None
+        # An ASCII character is at most one token, so most passages need no count.
+        counted = [p for p in passages if not (whole and p.isascii() and len(p) <= size)]
+        counts = dict(zip(counted, model.token_counts(counted), strict=True))
+        cut = not whole and long_passages == "truncate"
+        long = [p for p, count in counts.items() if cut or count > size]
+        fits: dict[str, Fit] = {}
+        for passage, found in zip(long, model.offsets(long), strict=True):
+            if long_passages == "truncate":
+                fits[passage] = fit_truncated(query_offsets, found, passage, model.room)
+            else:
+                spans = self._window_spans(found, passage, size)
+                fits[passage] = Fit(spans, query_stop, truncated=not whole)
+        return [
+            fits.get(p) or Fit([(0, len(p))], query_stop, truncated=not whole) for p in passages
+        ]
 
     def _window_spans(self, offsets: IntArray, passage: str, size: int) -> list[tuple[int, int]]:
         """Windows that hold at most ``size`` tokens also when they are tokenized by themselves.

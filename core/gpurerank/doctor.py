@@ -75,10 +75,10 @@ def _cached_models() -> Finding:
 
 def _cross_encoder(model: str, device: str, dtype: str) -> list[Finding]:
     from gpurerank.models.loading import ModelSpec
-    from gpurerank.models.pair_model import load_pair_model
+    from gpurerank.models.pair_model import PairModel
 
     try:
-        loaded = load_pair_model(ModelSpec(name=model, device=device, dtype=dtype, max_length=512))
+        loaded = PairModel(ModelSpec(name=model, device=device, dtype=dtype, max_length=512))
     except GPURerankError as error:
         return [Finding(f"cross-encoder {model}", str(error), "wrong")]
     return [_loaded(f"cross-encoder {model}", loaded)]
@@ -86,10 +86,10 @@ def _cross_encoder(model: str, device: str, dtype: str) -> list[Finding]:
 
 def _bi_encoder(device: str, dtype: str) -> list[Finding]:
     from gpurerank.models.loading import ModelSpec
-    from gpurerank.models.text_model import load_text_model
+    from gpurerank.models.text_model import TextModel
 
     try:
-        loaded = load_text_model(ModelSpec(name="embedded", device=device, dtype=dtype))
+        loaded = TextModel(ModelSpec(name="embedded", device=device, dtype=dtype))
     except GPURerankError as error:
         return [Finding("bi-encoder embedded", str(error), "wrong")]
     return [_loaded("bi-encoder embedded", loaded)]

@@ -7,7 +7,9 @@ GPURerankError
 │   ├── ModelNotFoundError       neither a folder, nor cached, nor to be had from the hub
 │   └── WeightsError             a weight file fails its checksum or misses a tensor
 ├── ScoringError                 scoring failed for a reason that is not the caller's
-│   └── NotFiniteError           a model returned NaN or infinity for a pair
+│   ├── NotFiniteError           a model returned NaN or infinity for a pair
+│   ├── OutOfMemoryError (MemoryError)  one pair alone does not fit into the device's memory
+│   └── DeviceError              the device is lost; only a new process helps
 ├── DeadlineError (TimeoutError) the deadline passed before every pair was scored
 └── ClosedError                  the object was closed
 """
@@ -43,6 +45,14 @@ class ScoringError(GPURerankError):
 
 class NotFiniteError(ScoringError):
     """A model returned NaN or infinity."""
+
+
+class OutOfMemoryError(ScoringError, MemoryError):
+    """A batch does not fit into the memory of its device."""
+
+
+class DeviceError(ScoringError):
+    """The device, or the thread that runs it, answers no more; only a new process helps."""
 
 
 class DeadlineError(GPURerankError, TimeoutError):

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from numbers import Integral, Real
 
+import numpy as np
+
 from gpurerank.errors import InputError, NotFiniteError
-from gpurerank.types import CutOff, RankedPassage
+from gpurerank.types import CutOff, FloatArray, RankedPassage
 
 # A float64 sigmoid reaches 1.0 here; log-odds beyond it are all the same score.
 LARGEST_LOGIT = 36.7
@@ -21,6 +23,15 @@ def sigmoid(logit: float) -> float:
         return 1.0 / (1.0 + math.exp(-logit))
     odds = math.exp(max(logit, -744.0))
     return odds / (1.0 + odds)
+
+
+def sigmoids(logits: FloatArray) -> list[float]:
+    """Scores of finite logits, shape (pairs,), as ``sigmoid`` gives them."""
+    wide = np.clip(logits.astype(np.float64), -744.0, None)
+    # exp of what is not positive alone: no overflow.
+    odds = np.exp(-np.abs(wide))
+    scores: list[float] = (np.where(wide >= 0, 1.0, odds) / (1.0 + odds)).tolist()
+    return scores
 
 
 def logit_of(score: float) -> float:

@@ -42,6 +42,12 @@ def attending(layout: Layout) -> Iterator[None]:
         del _row.layout
 
 
+def current_layout() -> Layout:
+    """Where the sequences of the row lie that this thread is working on."""
+    layout: Layout = _row.layout
+    return layout
+
+
 def packed_attention_available(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether packed attention can run: always on a CPU, on a GPU in half precision only."""
     if device.type == "cpu":
@@ -80,12 +86,44 @@ def packed_attention(
     for name in _UNSUPPORTED:
         if options.get(name) is not None:
             raise ModelError(f"packed attention does not know {name!r}")
-    layout: Layout = _row.layout
     causal = bool(getattr(module, "is_causal", False)) if is_causal is None else is_causal
-    window = None if sliding_window is None or sliding_window > layout.longest else sliding_window
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    attend = _attend_varlen if query.is_cuda else _attend_runs
-    return attend(query, key, value, layout, scale, causal, window), None
+    q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))  # (tokens, heads, head_dim)
+    attended = attend(
+        q, k, v, current_layout(), scale=scaling, causal=causal, sliding_window=sliding_window
+    )
+    return attended.unsqueeze(0), None
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: Layout,
+    *,
+    scale: float | None = None,
+    causal: bool = False,
+    sliding_window: int | None = None,
+) -> Tensor:
+    """Attention within each sequence of a row.
+
+    Args:
+        query: Shape (tokens, heads, head_dim); key and value may have fewer heads.
+        key: As query.
+        value: As query.
+        layout: Where the sequences lie.
+        scale: Factor on the dot products; None is head_dim ** -0.5.
+        causal: Whether a position attends only to those before it.
+        sliding_window: Positions at a distance of this or more are not attended to.
+
+    Returns:
+        Shape (tokens, heads, head_dim).
+    """
+    window = sliding_window
+    if window is not None and window > layout.longest:
+        window = None
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    run = _attend_varlen if query.is_cuda else _attend_runs
+    return run(query, key, value, layout, scale, causal, window)
 
 
 def _attend_varlen(
@@ -97,19 +135,18 @@ def _attend_varlen(
     causal: bool,
     window: int | None,
 ) -> Tensor:
-    heads = query.shape[1]
-    flat = [each[0].transpose(0, 1) for each in (query, key, value)]  # (tokens, heads, head_dim)
+    heads, head_dim = query.shape[1:]
     options: dict[str, Any] = {}
     if "scale" in _VARLEN_OPTIONS:
         options["scale"] = scale
-    else:
-        flat[0] = flat[0] * (scale * query.shape[-1] ** 0.5)
+    elif scale != head_dim**-0.5:
+        query = query * (scale * head_dim**0.5)
     if key.shape[1] != heads:
         if "enable_gqa" in _VARLEN_OPTIONS:
             options["enable_gqa"] = True
         else:
             groups = heads // key.shape[1]
-            flat[1:] = [each.repeat_interleave(groups, dim=1) for each in flat[1:]]
+            key, value = (each.repeat_interleave(groups, dim=1) for each in (key, value))
     if "window_size" in _VARLEN_OPTIONS:
         reach = -1 if window is None else window - 1
         options["window_size"] = (reach, 0 if causal else reach)
@@ -118,8 +155,8 @@ def _attend_varlen(
     else:
         options["is_causal"] = causal
     bounds, longest = layout.cu_seqlens, layout.longest
-    attended: Tensor = varlen_attn(*flat, bounds, bounds, longest, longest, **options)
-    return attended.unsqueeze(0)
+    attended: Tensor = varlen_attn(query, key, value, bounds, bounds, longest, longest, **options)
+    return attended
 
 
 def _attend_runs(
@@ -131,26 +168,20 @@ def _attend_runs(
     causal: bool,
     window: int | None,
 ) -> Tensor:
-    _, heads, tokens, head_dim = query.shape
-    attended = query.new_empty((1, tokens, heads, head_dim))
+    gqa = key.shape[1] != query.shape[1]
+    attended = query.new_empty(query.shape)
     start = 0
     for length, count in layout.runs:
         stop = start + length * count
         q, k, v = (
-            each[0, :, start:stop].unflatten(1, (count, length)).transpose(0, 1)
+            each[start:stop].unflatten(0, (count, length)).transpose(1, 2)
             for each in (query, key, value)
         )  # (count, heads, length, head_dim)
         mask = _band(length, window, causal, query.device) if window else None
         out = scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=mask,
-            is_causal=causal and mask is None,
-            scale=scale,
-            enable_gqa=key.shape[1] != heads,
+            q, k, v, attn_mask=mask, is_causal=causal and mask is None, scale=scale, enable_gqa=gqa
         )
-        attended[0, start:stop].view(count, length, heads, head_dim).copy_(out.transpose(1, 2))
+        attended[start:stop].unflatten(0, (count, length)).copy_(out.transpose(1, 2))
         start = stop
     return attended
 

@@ -59,6 +59,15 @@ def cpu_multiplies_bfloat16() -> bool:
     return any(bool(getattr(torch.cpu, probe, lambda: False)()) for probe in probes)
 
 
+def tokens_per_batch(device: torch.device) -> tuple[int, int]:
+    """Tokens below which a batch uses a device badly, and the most that one should have.
+
+    On a CPU the activations of a batch should stay in its caches: on 2 cores with 32 MB, 100 pairs
+    of MiniLM-L6 took 2.2 s in batches of 512 to 2,048 tokens and 3.2 s in one of 13,000.
+    """
+    return (512, 2_048) if device.type == "cpu" else (4_096, 16_384)
+
+
 def dtype_name(dtype: torch.dtype) -> str:
     """The name of a format, such as "bfloat16"."""
     return str(dtype).removeprefix("torch.")

@@ -39,7 +39,8 @@ class ModelSpec:
 
     Attributes:
         name: "embedded", a folder, or a hub id.
-        device: "auto", or a torch device such as "cuda:1".
+        device: "auto", a torch device such as "cuda:1", or several, such as "cuda:0,cuda:1": one
+            copy of the model each.
         dtype: "auto", "float32", "bfloat16" or "float16".
         revision: Branch, tag or commit on the hub.
         max_length: Tokens of one sequence, special tokens included; None is the model's own limit.
@@ -79,9 +80,14 @@ class ModelSpec:
             InputError: A value that no model could take, or a device that is not here.
         """
         self.check()
-        device = devices.resolve_device(self.device)
-        dtype = devices.resolve_dtype(self.dtype, device)
-        return replace(self, device=str(device), dtype=devices.dtype_name(dtype))
+        found = [devices.resolve_device(name.strip()) for name in self.device.split(",")]
+        dtype = devices.resolve_dtype(self.dtype, found[0])
+        device = ",".join(str(each) for each in found)
+        return replace(self, device=device, dtype=devices.dtype_name(dtype))
+
+    def on_each_device(self) -> list[ModelSpec]:
+        """The same for every device by itself."""
+        return [replace(self, device=device) for device in self.device.split(",")]
 
 
 def load_cross_encoder(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> CrossEncoder:

@@ -1,40 +1,37 @@
-"""Going on when a batch does not fit into memory."""
+"""What a failing device says, told apart: out of memory, lost, or wrong."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
-import numpy as np
 import torch
 
-from gpurerank.errors import ScoringError
-from gpurerank.types import FloatArray
+from gpurerank.errors import DeviceError, GPURerankError, OutOfMemoryError, ScoringError
 
-Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def in_halves(run: Callable[[Sequence[Item]], FloatArray], batch: Sequence[Item]) -> FloatArray:
-    """Runs a batch; out of memory, its halves, down to one item.
+def guarded(work: Callable[[], Result], device: torch.device) -> Result:
+    """Runs a batch; what it raises is one of this package's errors.
 
     Raises:
-        ScoringError: One item alone does not fit, or the model failed for another reason.
+        OutOfMemoryError: It did not fit; what it held is free again.
+        DeviceError: The GPU failed and stays so.
+        ScoringError: It failed for another reason.
     """
     try:
-        return run(batch)
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        return work()
+    except GPURerankError:
+        raise
+    except Exception as error:
         if not is_out_of_memory(error):
-            raise ScoringError(f"the model failed on a batch: {error}") from error
-        if len(batch) == 1:
-            raise ScoringError(
-                "one pair alone does not fit into memory; lower max_length or use a smaller model"
-            ) from error
+            raise _named(error, device) from error
     # Outside the handler: its traceback would keep the failed batch's tensors alive.
-    if torch.cuda.is_available():
+    if device.type == "cuda":
         torch.cuda.empty_cache()
-    middle = len(batch) // 2
-    return np.concatenate((in_halves(run, batch[:middle]), in_halves(run, batch[middle:])))
+    raise OutOfMemoryError("a batch does not fit into memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -49,3 +46,17 @@ def free_unused() -> None:
     gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+
+
+def _named(error: Exception, device: torch.device) -> ScoringError:
+    if device.type == "cuda":
+        try:
+            torch.cuda.synchronize(device)
+        except Exception as lost:
+            # An error that is still there after the batch is the device's, not the batch's.
+            return DeviceError(f"{device} is lost: {_first_line(lost)}; start a new process")
+    return ScoringError(f"the model failed on a batch: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,9 +1,10 @@
-"""Sequences of tokens as one packed row without padding, or as a padded block."""
+"""Sequences of tokens as one packed row without padding, or as padded blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 
 import numpy as np
@@ -12,85 +13,209 @@ from torch import Tensor
 
 from gpurerank.types import IntArray
 
+# A padded block may be this much larger than its tokens before it is split.
+_PADDING_LIMIT = 1.15
+
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The token ids of one sequence, as the model reads them.
+    """The token ids of one sequence, as the model reads them, in parts that are not copied.
 
     Attributes:
-        ids: Shape (tokens,), special tokens included.
-        type_ids: Segment of each token, shape (tokens,).
+        parts: Runs of token ids; together the sequence, special tokens included.
+        segments: Segment id of each part, as many as parts.
+        length: Tokens in all.
         truncated: The text was longer than the model may read.
     """
 
-    ids: IntArray
-    type_ids: IntArray
+    parts: tuple[IntArray, ...]
+    segments: tuple[int, ...]
+    length: int
     truncated: bool
 
+    @classmethod
+    def of(cls, ids: IntArray, segments: IntArray, *, truncated: bool = False) -> Tokens:
+        """From ids and segment ids, each of shape (tokens,)."""
+        changes = np.flatnonzero(np.diff(segments)) + 1
+        starts = [0, *changes.tolist()] if len(ids) else []
+        return cls(
+            tuple(np.split(ids, changes)), tuple(segments[starts].tolist()), len(ids), truncated
+        )
+
     def __len__(self) -> int:
-        return len(self.ids)
+        return self.length
+
+    @property
+    def ids(self) -> IntArray:
+        """Shape (tokens,), special tokens included."""
+        return np.concatenate(self.parts).astype(np.int64)
+
+    @property
+    def segment_ids(self) -> IntArray:
+        """Segment of each token, shape (tokens,)."""
+        return np.repeat(np.array(self.segments), [len(part) for part in self.parts])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
     """Where sequences lie in a packed row.
 
     Attributes:
-        cu_seqlens: Start of each sequence and the end of the last, shape (sequences + 1,), int32.
-        runs: (length, count) of neighbours of equal length, in row order.
-        longest: Tokens of the longest sequence.
+        cu_seqlens: Start of each sequence and the end of the last, shape (sequences + 1,), int32;
+            sequences at the end may be empty.
+        tokens: Tokens of the row.
+        longest: Tokens of the longest sequence, or more.
+        count: Sequences that somebody asked for; those after them only fill the row.
     """
 
     cu_seqlens: Tensor
-    runs: tuple[tuple[int, int], ...]
+    tokens: int
     longest: int
+    count: int
+
+    @cached_property
+    def runs(self) -> tuple[tuple[int, int], ...]:
+        """(length, count) of neighbours of equal length, in row order."""
+        lengths = self.cu_seqlens.diff().tolist()
+        return tuple((n, len(list(same))) for n, same in groupby(lengths) if n)
+
+    @cached_property
+    def firsts(self) -> Tensor:
+        """Place of each sequence's first token, shape (count,)."""
+        # An empty sequence at the end begins behind the row.
+        return self.cu_seqlens[: self.count].long().clamp_(max=self.tokens - 1)
+
+    @cached_property
+    def lasts(self) -> Tensor:
+        """Place of each sequence's last token, shape (count,)."""
+        return self.cu_seqlens[1 : self.count + 1].long().sub_(1).clamp_(min=0)
+
+
+@dataclass(frozen=True)
+class PackedRow:
+    """A batch as one row of tokens.
+
+    Attributes:
+        row: Token ids, segment ids and positions, shape (3, tokens), int64.
+        layout: Where the sequences lie.
+        order: Place in the batch of each sequence of the row, shape (count,).
+    """
+
+    row: Tensor
+    layout: Layout
+    order: IntArray
+
+    @property
+    def input_ids(self) -> Tensor:
+        """Shape (1, tokens)."""
+        return self.row[0:1]
+
+    @property
+    def segment_ids(self) -> Tensor:
+        """Shape (1, tokens)."""
+        return self.row[1:2]
+
+    @property
+    def position_ids(self) -> Tensor:
+        """Shape (1, tokens)."""
+        return self.row[2:3]
+
+    def to(self, device: torch.device) -> PackedRow:
+        """The same on a device; from pinned memory the copy does not wait."""
+        if self.row.device == device:
+            return self
+        bounds = self.layout.cu_seqlens.to(device, non_blocking=True)
+        layout = replace(self.layout, cu_seqlens=bounds)
+        return PackedRow(self.row.to(device, non_blocking=True), layout, self.order)
+
+
+def pack(
+    sequences: Sequence[Tokens],
+    position_offset: int,
+    *,
+    width: Callable[[int], int] = int,
+    pinned: bool = False,
+) -> PackedRow:
+    """Lays sequences end to end, shortest first; positions restart in each.
+
+    Args:
+        sequences: A batch.
+        position_offset: First position of a sequence.
+        width: Tokens that the row shall have, given those of the batch: never fewer. The rest is
+            filled with sequences of token 0, no longer than the batch's longest.
+        pinned: Whether the row lies in page-locked memory, for copies that do not wait.
+    """
+    lengths = np.array([tokens.length for tokens in sequences])
+    order = np.argsort(lengths, kind="stable")
+    lengths, longest, total = lengths[order], int(lengths.max()), int(lengths.sum())
+    spare = width(total) - total
+    fillers = [longest] * (spare // longest) + [spare % longest] * (spare % longest > 0)
+    lengths = np.concatenate((lengths, np.array(fillers, dtype=lengths.dtype)))
+    bounds = np.zeros(len(lengths) + 1, dtype=np.int32)
+    np.cumsum(lengths, out=bounds[1:])
+    # One row of host memory and one copy: three small transfers cost more than their bytes.
+    row = torch.empty((3, total + spare), dtype=torch.int64, pin_memory=pinned)
+    ids, segments, positions = row.numpy()
+    parts = [part for place in order for part in sequences[place].parts]
+    np.concatenate(parts, out=ids[:total], casting="same_kind")
+    of_parts = np.array([segment for place in order for segment in sequences[place].segments])
+    segments[:total] = np.repeat(of_parts, [len(part) for part in parts])
+    ids[total:] = 0
+    segments[total:] = 0
+    positions[:] = np.arange(total + spare)
+    positions -= np.repeat(bounds[:-1] - position_offset, lengths)
+    cu_seqlens = torch.from_numpy(bounds)
+    if pinned:
+        cu_seqlens = cu_seqlens.pin_memory()
+    return PackedRow(row, Layout(cu_seqlens, total + spare, longest, len(sequences)), order)
 
 
 @dataclass(frozen=True, slots=True)
-class PackedRow:
-    """A batch as one row of tokens; all tensors have shape (1, tokens)."""
+class PaddedBlock:
+    """Sequences side by side, filled up to the longest.
 
-    input_ids: Tensor
-    token_type_ids: Tensor
-    position_ids: Tensor
-    layout: Layout
-
-
-def pack(sequences: Sequence[Tokens], position_offset: int, device: torch.device) -> PackedRow:
-    """Lays sequences end to end; positions restart at ``position_offset`` in each."""
-    lengths = np.array([len(tokens) for tokens in sequences])
-    ends = np.cumsum(lengths)
-    starts = ends - lengths
-    # One row of host memory and one copy: three small transfers cost more than their bytes.
-    row = np.empty((3, int(ends[-1])), dtype=np.int64)
-    np.concatenate([tokens.ids for tokens in sequences], out=row[0])
-    np.concatenate([tokens.type_ids for tokens in sequences], out=row[1])
-    row[2] = np.arange(ends[-1]) - np.repeat(starts, lengths) + position_offset
-    moved = torch.from_numpy(row).to(device)
-    bounds = np.concatenate(([0], ends)).astype(np.int32)
-    layout = Layout(
-        cu_seqlens=torch.from_numpy(bounds).to(device),
-        runs=tuple((int(n), len(list(same))) for n, same in groupby(lengths)),
-        longest=int(lengths.max()),
-    )
-    return PackedRow(moved[0:1], moved[1:2], moved[2:3], layout)
-
-
-def pad(
-    sequences: Sequence[Tokens], pad_id: int, device: torch.device, *, left: bool = False
-) -> dict[str, Tensor]:
-    """Lays sequences side by side, filled up to the longest.
-
-    Returns:
-        input_ids, token_type_ids and attention_mask, each of shape (sequences, longest).
+    Attributes:
+        features: input_ids, token_type_ids and attention_mask, each (sequences, longest).
+        order: Place in the batch of each sequence of the block, shape (sequences,).
     """
+
+    features: dict[str, Tensor]
+    order: IntArray
+
+
+def pad(sequences: Sequence[Tokens], pad_id: int, *, left: bool = False) -> PaddedBlock:
+    """Lays sequences side by side, in their order."""
     longest = max(len(tokens) for tokens in sequences)
     block = np.zeros((3, len(sequences), longest), dtype=np.int64)
     block[0] = pad_id
     for row, tokens in enumerate(sequences):
         where = slice(longest - len(tokens), None) if left else slice(0, len(tokens))
         block[0, row, where] = tokens.ids
-        block[1, row, where] = tokens.type_ids
+        block[1, row, where] = tokens.segment_ids
         block[2, row, where] = 1
-    moved = torch.from_numpy(block).to(device)
-    return {"input_ids": moved[0], "token_type_ids": moved[1], "attention_mask": moved[2]}
+    filled = torch.from_numpy(block)
+    names = ("input_ids", "token_type_ids", "attention_mask")
+    return PaddedBlock(dict(zip(names, filled, strict=True)), np.arange(len(sequences)))
+
+
+def pad_alike(sequences: Sequence[Tokens], pad_id: int, *, left: bool = False) -> list[PaddedBlock]:
+    """Lays sequences of similar length side by side, so that little of each block is padding."""
+    blocks = []
+    for group in similar_lengths([len(tokens) for tokens in sequences]):
+        block = pad([sequences[place] for place in group], pad_id, left=left)
+        blocks.append(replace(block, order=np.array(group)))
+    return blocks
+
+
+def similar_lengths(lengths: Sequence[int]) -> list[list[int]]:
+    """Groups places, longest first, so that padding adds at most 15% to a group's tokens."""
+    groups: list[list[int]] = []
+    tokens = 0
+    for place in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        tokens += lengths[place]
+        longest = lengths[groups[-1][0]] if groups else 0
+        if not groups or longest * (len(groups[-1]) + 1) > _PADDING_LIMIT * tokens:
+            groups.append([])
+            tokens = lengths[place]
+        groups[-1].append(place)
+    return groups

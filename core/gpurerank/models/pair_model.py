@@ -16,10 +16,11 @@ from gpurerank.errors import ModelError
 from gpurerank.models import devices
 from gpurerank.models.attention import attending
 from gpurerank.models.loading import ModelSpec, fingerprint, load_cross_encoder
-from gpurerank.models.memory import in_halves
-from gpurerank.models.packing import PackedRow, Tokens, pack, pad
+from gpurerank.models.memory import guarded
+from gpurerank.models.packing import PackedRow, PaddedBlock, Tokens, pack, pad, pad_alike
 from gpurerank.models.pooling import HeadAdapter, last_tokens
 from gpurerank.models.probe import position_offset, probe_packed
+from gpurerank.models.runner import RowRunner, in_order
 from gpurerank.models.tokenization import (
     PairTemplate,
     PairTokenizer,
@@ -44,7 +45,9 @@ PROBE_PAIRS = (
 
 
 class PairModel:
-    """One cross-encoder on one device. Not safe between threads: its owner thread uses it.
+    """One cross-encoder on one device.
+
+    One thread may run batches while another tokenizes and prepares them; the engine has both.
 
     Attributes:
         name: As the spec gave it.
@@ -77,65 +80,90 @@ class PairModel:
         self.max_length = self._length_limit()
         self._tokenizer = self._choose_tokenizer()
         self.room = self._room()
+        self._pad_id = self._vocabulary.pad_token_id or 0
         self._padded_features = self._scorer.preprocess([PROBE_PAIRS[0]])
-        self.packed, self.why_padded = False, self._probe()
+        self.why_padded = self._probe()
         self.packed = self.why_padded is None
         self._scorer.to(dtype=self.dtype)
+        self._rows = RowRunner(self._packed, self.device, self.dtype, self._position_offset)
 
-    def tokenize(self, pairs: Sequence[tuple[str, str]]) -> list[Tokens]:
+    @property
+    def tokens_per_batch(self) -> tuple[int, int]:
+        """Tokens below which a batch uses the device badly, and the most that it may have."""
+        return devices.tokens_per_batch(self.device)
+
+    def tokenize(self, items: Sequence[tuple[str, str]]) -> list[Tokens]:
         """Token ids of each pair, cut to ``max_length``."""
-        return self._tokenizer.encode(pairs)
+        return self._tokenizer.encode(items)
 
     def offsets(self, texts: Sequence[str]) -> list[IntArray]:
         """Characters [start, stop) of the tokens of each text, shape (tokens, 2)."""
-        return [text.offsets for text in self._texts.texts(texts)]
+        return self._texts.offsets(texts)
 
-    def logits(self, batch: Sequence[Tokens]) -> FloatArray:
-        """Raw outputs of the relevant label, shape (len(batch),), float32, input order.
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, without special ones; what was counted is tokenized for good."""
+        return [len(ids) for ids in self._texts.ids(texts)]
+
+    def prepare(
+        self, items: Sequence[tuple[str, str]], tokens: Sequence[Tokens]
+    ) -> PackedRow | list[PaddedBlock]:
+        """Lays a batch out on the host, while another one may run; ``tokens`` are the items'."""
+        if self.packed:
+            return self._rows.prepare(tokens)
+        return pad_alike(tokens, self._pad_id, left=self._causal)
+
+    def run(self, batch: PackedRow | list[PaddedBlock]) -> FloatArray:
+        """Raw outputs of the relevant label, shape (pairs,), float32, in the batch's order.
 
         For two labels the difference to the other one, so that its sigmoid is the softmax.
 
         Raises:
-            ScoringError: One sequence alone does not fit into memory.
+            OutOfMemoryError: The batch does not fit.
+            DeviceError: The GPU is lost.
+            ScoringError: The model failed.
         """
-        return in_halves(self._logits, batch)
+        if isinstance(batch, PackedRow):
+            return guarded(lambda: self._rows.run(batch), self.device)
+        return guarded(lambda: self._run_padded(batch), self.device)
 
     @torch.inference_mode()
-    def _logits(self, batch: Sequence[Tokens]) -> FloatArray:
-        scores = self._packed(batch) if self.packed else self._padded(batch)
-        if scores.ndim == 2 and scores.shape[1] == 2:
-            wanted = self.spec.positive_label or 0
-            scores = scores[:, wanted] - scores[:, 1 - wanted]
-        if scores.numel() != len(batch):
-            raise ModelError(
-                f"{self.name!r} returned {scores.numel()} values for {len(batch)} pairs; a"
-                " reranker has one label"
-            )
-        return scores.reshape(-1).float().cpu().numpy()
+    def _run_padded(self, blocks: list[PaddedBlock]) -> FloatArray:
+        logits = np.empty(sum(len(block.order) for block in blocks), dtype=np.float32)
+        for block in blocks:
+            logits[block.order] = self._padded(block).cpu().numpy()
+        return logits
 
-    def _padded(self, batch: Sequence[Tokens]) -> Tensor:
-        pad_id = self._vocabulary.pad_token_id or 0
-        features: dict[str, Any] = pad(batch, pad_id, self.device, left=self._causal)
-        for name in list(features):
-            if name not in self._padded_features:
-                del features[name]
+    def _padded(self, block: PaddedBlock) -> Tensor:
+        features: dict[str, Any] = {
+            name: tensor.to(self.device)
+            for name, tensor in block.features.items()
+            if name in self._padded_features
+        }
         features["modality"] = self._padded_features.get("modality", "text")
-        scores: Tensor = self._scorer(features)["scores"]
-        return scores.float()
+        return self._relevance(self._scorer(features)["scores"])
 
-    def _packed(self, batch: Sequence[Tokens]) -> Tensor:
-        order = sorted(range(len(batch)), key=lambda i: len(batch[i]))
-        row = pack([batch[i] for i in order], self._position_offset, self.device)
+    def _packed(self, row: PackedRow) -> Tensor:
+        """One logit a sequence of the row, without waiting for the device."""
         with attending(row.layout):
             scores = self._last_token_scores(row) if self._causal else self._head_scores(row)
-        restored = torch.empty(len(batch), dtype=torch.long)
-        restored[torch.tensor(order)] = torch.arange(len(batch))
-        return scores.float()[restored.to(scores.device)]
+        return self._relevance(scores)
+
+    def _relevance(self, scores: Tensor) -> Tensor:
+        """Shape (sequences,), float32, of a head with one or two labels."""
+        if scores.ndim == 2 and scores.shape[1] == 2:
+            wanted = self.spec.positive_label or 0
+            scores = scores[:, wanted].float() - scores[:, 1 - wanted].float()
+        if scores.numel() != scores.shape[0]:
+            raise ModelError(
+                f"{self.name!r} returned {scores.numel()} values for {scores.shape[0]} pairs; a"
+                " reranker has one label"
+            )
+        return scores.reshape(-1).float()
 
     def _head_scores(self, row: PackedRow) -> Tensor:
         inputs: dict[str, Any] = {"input_ids": row.input_ids, "position_ids": row.position_ids}
         if "token_type_ids" in self._padded_features:
-            inputs["token_type_ids"] = row.token_type_ids
+            inputs["token_type_ids"] = row.segment_ids
         self._adapter.reading(row.layout)
         try:
             scores: Tensor = self._model(**inputs).logits
@@ -162,23 +190,21 @@ class PairModel:
             scores = scores - logit(answer.false_token_id)
         return scores
 
+    @torch.inference_mode()
     def _probe(self) -> str | None:
         """Tries the packed path on a few pairs; why it cannot serve, or None."""
         if len(self._scorer) != 1 and not self._causal:
             return "the model has modules beside the transformer"
         batch = self.tokenize(PROBE_PAIRS)
-        with torch.inference_mode():
-            alone = [self._padded([tokens]).reshape(1, -1) for tokens in batch]
-            expected = torch.cat(alone).cpu().numpy()
-            self._adapter = HeadAdapter(self._model)
-            return probe_packed(
-                self.name,
-                self._model,
-                self.device,
-                self.dtype,
-                lambda: self._packed(batch).reshape(len(batch), -1).cpu().numpy(),
-                expected,
-            )
+        alone = [self._padded(pad([tokens], self._pad_id)) for tokens in batch]
+        expected = torch.cat(alone).cpu().numpy().reshape(-1, 1)
+        self._adapter = HeadAdapter(self._model)
+        row = pack(batch, self._position_offset)
+
+        def run_packed() -> FloatArray:
+            return in_order(self._packed(row.to(self.device)), row).reshape(-1, 1)
+
+        return probe_packed(self.name, self._model, self.device, self.dtype, run_packed, expected)
 
     def _choose_tokenizer(self) -> PairTokenizer:
         prompt = self.spec.instruction
@@ -191,14 +217,14 @@ class PairModel:
         assembled = TemplateTokenizer(self._texts, template, self.max_length)
         pairs = [*PROBE_PAIRS, ("a long query " * 300, "passage"), ("query", "a passage " * 900)]
         same = all(
-            np.array_equal(a.ids, b.ids) and np.array_equal(a.type_ids, b.type_ids)
+            np.array_equal(a.ids, b.ids) and np.array_equal(a.segment_ids, b.segment_ids)
             for a, b in zip(assembled.encode(pairs), own.encode(pairs), strict=True)
         )
         return assembled if same else own
 
     def _room(self) -> int:
-        text = self._texts.texts(["a"])[0]
-        special = len(self.tokenize([("a", "a")])[0]) - 2 * len(text.ids)
+        text = self._texts.ids(["a"])[0]
+        special = len(self.tokenize([("a", "a")])[0]) - 2 * len(text)
         # Inside a chat template a text's first and last token may split differently.
         margin = 0 if isinstance(self._tokenizer, TemplateTokenizer) else 4
         return self.max_length - special - margin
@@ -219,14 +245,14 @@ class PairModel:
             self._model.config.pad_token_id = tokenizer.pad_token_id
 
 
-def load_pair_model(spec: ModelSpec) -> PairModel:
-    """Loads the cross-encoder of a spec.
+def load_pair_models(spec: ModelSpec) -> list[PairModel]:
+    """Loads the cross-encoder of a spec, a copy for each device.
 
     Raises:
         InputError: The spec is wrong, or names a device that is not here.
         ModelError: There is no such model, or it is no reranker.
     """
-    return PairModel(spec)
+    return [PairModel(each) for each in spec.on_each_device()]
 
 
 def _transformer_of(scorer: CrossEncoder, name: str) -> Transformer:

@@ -13,12 +13,12 @@ from gpurerank.models.packing import Layout
 
 def first_tokens(hidden: Tensor, layout: Layout) -> Tensor:
     """First token of each sequence: (1, tokens, hidden) to (sequences, hidden)."""
-    return hidden[0, layout.cu_seqlens[:-1].long()]
+    return hidden[0].index_select(0, layout.firsts)
 
 
 def last_tokens(hidden: Tensor, layout: Layout) -> Tensor:
     """Last token of each sequence: (1, tokens, hidden) to (sequences, hidden)."""
-    return hidden[0, layout.cu_seqlens[1:].long() - 1]
+    return hidden[0].index_select(0, layout.lasts)
 
 
 def mean_tokens(hidden: Tensor, layout: Layout) -> Tensor:
@@ -27,13 +27,15 @@ def mean_tokens(hidden: Tensor, layout: Layout) -> Tensor:
     Summed in float32, whatever the model's precision.
     """
     lengths = layout.cu_seqlens.diff().long()
+    tokens = hidden.shape[1]
     owners = torch.repeat_interleave(
-        torch.arange(len(lengths), device=hidden.device), lengths, output_size=hidden.shape[1]
+        torch.arange(len(lengths), device=hidden.device), lengths, output_size=tokens
     )
     sums = torch.zeros(
         (len(lengths), hidden.shape[-1]), dtype=torch.float32, device=hidden.device
     ).index_add_(0, owners, hidden[0].float())
-    return (sums / lengths.unsqueeze(1)).to(hidden.dtype)
+    means = sums[: layout.count] / lengths[: layout.count].clamp(min=1).unsqueeze(1)
+    return means.to(hidden.dtype)
 
 
 POOLERS = {"cls": first_tokens, "mean": mean_tokens, "lasttoken": last_tokens}

@@ -9,16 +9,17 @@ import numpy as np
 import torch
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
-from torch import Tensor
+from torch import Tensor, nn
 
 from gpurerank.errors import ModelError
 from gpurerank.models import devices
 from gpurerank.models.attention import attending
 from gpurerank.models.loading import ModelSpec, load_sentence_transformer
-from gpurerank.models.memory import in_halves
-from gpurerank.models.packing import Tokens, pack
+from gpurerank.models.memory import guarded
+from gpurerank.models.packing import PackedRow, Tokens, pack
 from gpurerank.models.pooling import POOLERS
 from gpurerank.models.probe import position_offset, probe_packed
+from gpurerank.models.runner import RowRunner, in_order
 from gpurerank.models.tokenization import readable
 from gpurerank.types import FloatArray
 
@@ -32,7 +33,9 @@ _PASSAGE_PROMPTS = ("document", "passage", "corpus")
 
 
 class TextModel:
-    """One bi-encoder on one device. Not safe between threads: its owner thread uses it.
+    """One bi-encoder on one device. An item is (prompt, text).
+
+    One thread may run batches while another tokenizes and prepares them; the engine has both.
 
     Attributes:
         name: As the spec gave it.
@@ -53,9 +56,11 @@ class TextModel:
         self.max_length = self._length_limit()
         self._encoder.max_seq_length = self.max_length
         self.dim = int(self._encoder.get_embedding_dimension() or 0)
-        self.packed, self.why_padded = False, self._probe()
+        self.why_padded = self._probe()
         self.packed = self.why_padded is None
         self._encoder.to(dtype=self.dtype)
+        if self.packed:
+            self._rows = RowRunner(self._packed, self.device, self.dtype, self._position_offset)
 
     def prompt(self, *, query: bool) -> str:
         """Text that goes before each query or passage; empty for most models."""
@@ -69,60 +74,72 @@ class TextModel:
             named = prompts.get(self._encoder.default_prompt_name or "")
         return named or ""
 
-    def tokenize(self, texts: Sequence[str], prompt: str) -> list[Tokens]:
-        """Token ids of each text, cut to ``max_length``."""
-        clean = [prompt + readable(text) for text in texts]
+    @property
+    def tokens_per_batch(self) -> tuple[int, int]:
+        """Tokens below which a batch uses the device badly, and the most that it may have."""
+        return devices.tokens_per_batch(self.device)
+
+    def tokenize(self, items: Sequence[tuple[str, str]]) -> list[Tokens]:
+        """Token ids of each text behind its prompt, cut to ``max_length``."""
+        clean = [prompt + readable(text) for prompt, text in items]
         encoded = self._encoder.tokenizer(clean, truncation=True, max_length=self.max_length)
         return [
-            Tokens(
-                np.asarray(one.ids, np.int64),
-                np.asarray(one.type_ids, np.int64),
-                bool(one.overflowing),
+            Tokens.of(
+                np.array(one.ids, np.int32),
+                np.array(one.type_ids, np.int32),
+                truncated=bool(one.overflowing),
             )
             for one in encoded.encodings
         ]
 
-    def embed(self, texts: Sequence[str], batch: Sequence[Tokens], prompt: str) -> FloatArray:
-        """Vectors, shape (len(batch), dim), float32, input order.
+    def prepare(
+        self, items: Sequence[tuple[str, str]], tokens: Sequence[Tokens]
+    ) -> PackedRow | list[tuple[str, str]]:
+        """Lays a batch out on the host, while another one may run; ``tokens`` are the items'."""
+        return self._rows.prepare(tokens) if self.packed else list(items)
 
-        Args:
-            texts: The texts of the batch; what the padded path reads.
-            batch: Their tokens; what the packed path reads.
-            prompt: What ``tokenize`` was given.
+    def run(self, batch: PackedRow | list[tuple[str, str]]) -> FloatArray:
+        """Vectors, shape (texts, dim), float32, in the batch's order.
+
+        Raises:
+            OutOfMemoryError: The batch does not fit.
+            DeviceError: The GPU is lost.
+            ScoringError: The model failed.
         """
-        if self.packed:
-            return in_halves(self._packed, batch)
-        return in_halves(lambda some: self._padded(some, prompt), texts)
+        if isinstance(batch, PackedRow):
+            return guarded(lambda: self._rows.run(batch), self.device)
+        return guarded(lambda: self._padded(batch), self.device)
 
-    @torch.inference_mode()
-    def _packed(self, batch: Sequence[Tokens]) -> FloatArray:
-        order = sorted(range(len(batch)), key=lambda i: len(batch[i]))
-        row = pack([batch[i] for i in order], self._position_offset, self.device)
+    def _packed(self, row: PackedRow) -> Tensor:
+        """One vector a sequence of the row, without waiting for the device."""
         inputs: dict[str, Any] = {"input_ids": row.input_ids, "position_ids": row.position_ids}
         if self._has_segments:
-            inputs["token_type_ids"] = row.token_type_ids
+            inputs["token_type_ids"] = row.segment_ids
         with attending(row.layout):
             hidden = self._transformer.model(**inputs).last_hidden_state
         pooled = self._pool(hidden, row.layout)
-        features: dict[str, Tensor] = {"sentence_embedding": pooled.to(self._head_dtype)}
-        for module in list(self._encoder)[2:]:
+        # Normalizing in half precision would leave vectors whose length is off by 0.3%.
+        dtype = next((weight.dtype for weight in self._head.parameters()), torch.float32)
+        features: dict[str, Tensor] = {"sentence_embedding": pooled.to(dtype)}
+        for module in self._head:
             features = module(features)
-        vectors = np.empty((len(batch), features["sentence_embedding"].shape[1]), np.float32)
-        vectors[order] = features["sentence_embedding"].float().cpu().numpy()
-        return vectors
+        return features["sentence_embedding"].float()
 
     @torch.inference_mode()
-    def _padded(self, texts: Sequence[str], prompt: str) -> FloatArray:
-        vectors = self._encoder.encode(
-            [readable(text) for text in texts],
-            # Not None, for which the model's default prompt would be taken.
-            prompt=prompt,
-            batch_size=len(texts),
-            convert_to_tensor=True,
-            show_progress_bar=False,
-        )
-        assert isinstance(vectors, Tensor)
-        return vectors.float().cpu().numpy()
+    def _padded(self, items: list[tuple[str, str]]) -> FloatArray:
+        vectors = np.empty((len(items), self.dim), dtype=np.float32)
+        for prompt in {prompt for prompt, _ in items}:
+            places = [place for place, (own, _) in enumerate(items) if own == prompt]
+            found = self._encoder.encode(
+                [readable(items[place][1]) for place in places],
+                # Not None, for which the model's default prompt would be taken.
+                prompt=prompt,
+                convert_to_tensor=True,
+                show_progress_bar=False,
+            )
+            assert isinstance(found, Tensor)
+            vectors[places] = found.float().cpu().numpy()
+        return vectors
 
     def _length_limit(self) -> int:
         limits = [self._encoder.max_seq_length or 512]
@@ -134,19 +151,21 @@ class TextModel:
             limits.append(positions - position_offset(model))
         return min(limits)
 
+    @torch.inference_mode()
     def _probe(self) -> str | None:
         """Embeds a few texts packed and padded; why packing cannot serve, or None."""
         why = self._unsupported()
         if why is not None:
             return why
-        batch = self.tokenize(PROBE_TEXTS, "")
+        items = [("", text) for text in PROBE_TEXTS]
+        row = pack(self.tokenize(items), self._position_offset)
         return probe_packed(
             self.name,
             self._transformer.model,
             self.device,
             self.dtype,
-            lambda: self._packed(batch),
-            np.concatenate([self._padded([text], "") for text in PROBE_TEXTS]),
+            lambda: in_order(self._packed(row.to(self.device)), row),
+            np.concatenate([self._padded([item]) for item in items]),
         )
 
     def _unsupported(self) -> str | None:
@@ -159,22 +178,20 @@ class TextModel:
             return f"pooling {modules[1].pooling_mode!r} has no packed form"
         self._transformer = modules[0]
         self._pool = POOLERS[modules[1].pooling_mode]
-        # Normalizing in half precision would leave vectors whose length is off by 0.3%.
-        trained = any(True for module in modules[2:] for _ in module.parameters())
-        self._head_dtype = self.dtype if trained else torch.float32
+        self._head = nn.ModuleList(modules[2:])
         self._has_segments = "token_type_ids" in modules[0].preprocess(["one"])
         self._position_offset = position_offset(modules[0].model)
         return None
 
 
-def load_text_model(spec: ModelSpec) -> TextModel:
-    """Loads the bi-encoder of a spec.
+def load_text_models(spec: ModelSpec) -> list[TextModel]:
+    """Loads the bi-encoder of a spec, a copy for each device.
 
     Raises:
         InputError: The spec is wrong, or names a device that is not here.
         ModelError: There is no such model, or it gives no vectors.
     """
-    model = TextModel(spec)
-    if model.dim == 0:
+    models = [TextModel(each) for each in spec.on_each_device()]
+    if models[0].dim == 0:
         raise ModelError(f"{spec.name!r} does not say how long its vectors are")
-    return model
+    return models

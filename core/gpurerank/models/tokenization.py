@@ -8,13 +8,14 @@ templates, unusual post-processors), sentence-transformers' own preprocessing se
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 import tokenizers
-from cachetools import LRUCache
 from sentence_transformers import CrossEncoder
 from tokenizers import Encoding, Tokenizer
 
@@ -23,31 +24,28 @@ from gpurerank.errors import ModelError
 from gpurerank.models.packing import Tokens
 from gpurerank.types import IntArray
 
+# About 11,000 passages of 128 tokens, in 20 MB.
 REMEMBERED_TOKENS = 2_000_000
+# What an entry costs beside its ids: the array's header and the dictionary's slot.
+_ENTRY_TOKENS = 50
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A text tokenized alone: ids, shape (tokens,), and characters [start, stop), (tokens, 2)."""
-
-    ids: IntArray
-    offsets: IntArray
-
-
 class TextTokenizer:
-    """Tokenizes texts alone, without special tokens or truncation, and remembers them.
+    """Tokenizes texts alone, without special tokens or truncation, and remembers their ids.
 
-    Works on a private copy: settings of the shared tokenizer are neither read nor written.
+    Works on a private copy: settings of the shared tokenizer are neither read nor written. Safe
+    between threads.
     """
 
     def __init__(self, backend: Tokenizer) -> None:
         self._tokenizer = Tokenizer.from_str(backend.to_str())
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._known: LRUCache[str, Text] = LRUCache(
-            REMEMBERED_TOKENS, getsizeof=lambda text: len(text.ids) + 1
-        )
+        # In order of use, oldest first; a plain dict, because lookups are most of the host's work.
+        self._known: dict[str, IntArray] = {}
+        self._remembered = 0
+        self._lock = threading.Lock()
 
     @property
     def post_processor(self) -> Any:
@@ -58,21 +56,51 @@ class TextTokenizer:
         """The tokenizers library's own result for one text."""
         return self._tokenizer.encode(readable(text), add_special_tokens=False)
 
-    def texts(self, texts: Sequence[str]) -> list[Text]:
-        """Each text tokenized; only unknown ones are worked on. Not safe between threads."""
-        found = {text: self._known.get(text) for text in texts}
+    def ids(self, texts: Sequence[str]) -> list[IntArray]:
+        """Token ids of each text, each of shape (tokens,); only unknown texts are worked on."""
+        found = self._look_up(texts)
         unknown = [text for text, known in found.items() if known is None]
-        clean = [readable(text) for text in unknown]
-        encodings = self._tokenizer.encode_batch(clean, add_special_tokens=False)
-        for text, encoding in zip(unknown, encodings, strict=True):
-            tokenized = Text(
-                np.asarray(encoding.ids, dtype=np.int64),
-                np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2),
-            )
-            found[text] = tokenized
-            if len(tokenized.ids) < REMEMBERED_TOKENS // 8:
-                self._known[text] = tokenized
+        if unknown:
+            for text, encoding in zip(unknown, self._encode(unknown), strict=True):
+                found[text] = np.array(encoding.ids, dtype=np.int32)
+            self._remember({text: found[text] for text in unknown})  # type: ignore[misc]
         return [found[text] for text in texts]  # type: ignore[misc]
+
+    def offsets(self, texts: Sequence[str]) -> list[IntArray]:
+        """Characters [start, stop) of the tokens of each text, each of shape (tokens, 2)."""
+        return [
+            np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+            for encoding in self._encode(texts)
+        ]
+
+    def _encode(self, texts: Sequence[str]) -> list[Encoding]:
+        clean = [readable(text) for text in texts]
+        return self._tokenizer.encode_batch(clean, add_special_tokens=False)
+
+    def _look_up(self, texts: Sequence[str]) -> dict[str, IntArray | None]:
+        known = self._known
+        found: dict[str, IntArray | None] = {}
+        with self._lock:
+            for text in texts:
+                ids = known.pop(text, None)
+                if ids is not None:
+                    known[text] = ids
+                    found[text] = ids
+                else:
+                    found.setdefault(text)
+        return found
+
+    def _remember(self, fresh: dict[str, IntArray]) -> None:
+        with self._lock:
+            for text, ids in fresh.items():
+                size = len(ids) + _ENTRY_TOKENS
+                if text in self._known or size > REMEMBERED_TOKENS // 8:
+                    continue
+                self._known[text] = ids
+                self._remembered += size
+            while self._remembered > REMEMBERED_TOKENS:
+                oldest = next(iter(self._known))
+                self._remembered -= len(self._known.pop(oldest)) + _ENTRY_TOKENS
 
 
 class PairTokenizer(Protocol):
@@ -85,24 +113,30 @@ class PairTokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PairTemplate:
-    """The special tokens before, between and after the two texts, with their segments."""
+    """The special tokens before, between and after the two texts.
 
-    before: Text
-    between: Text
-    after: Text
-    query_type: int
-    passage_type: int
+    Attributes:
+        before: Token ids, shape (tokens,).
+        between: As before.
+        after: As before.
+        segments: Segment ids of before, query, between, passage and after.
+    """
+
+    before: IntArray
+    between: IntArray
+    after: IntArray
+    segments: tuple[int, int, int, int, int]
 
     @property
     def special_tokens(self) -> int:
         """How many tokens of a pair are not text."""
-        return len(self.before.ids) + len(self.between.ids) + len(self.after.ids)
+        return len(self.before) + len(self.between) + len(self.after)
 
     @classmethod
     def learn(cls, texts: TextTokenizer) -> PairTemplate | None:
         """Reads the template off one pair; None where it is not special-text-special-text-special.
 
-        In the three parts, ``offsets`` holds the segment ids in place of characters.
+        Every part must be of one segment.
         """
         query, passage = texts.encoding("one"), texts.encoding("two three")
         if not query.ids or not passage.ids:
@@ -112,36 +146,28 @@ class PairTemplate:
             if texts.post_processor is not None
             else Encoding.merge([query, passage], growing_offsets=False)
         )
-        ids, types = np.array(joined.ids), np.array(joined.type_ids)
-        found = _find(ids, np.array(query.ids), 0)
-        if found is None:
+        ids, segments = np.array(joined.ids, dtype=np.int32), joined.type_ids
+        first = _find(ids, np.array(query.ids), 0)
+        if first is None:
             return None
-        stop = found + len(query.ids)
-        second = _find(ids, np.array(passage.ids), stop)
+        second = _find(ids, np.array(passage.ids), first + len(query.ids))
         if second is None:
             return None
-        end = second + len(passage.ids)
-        before, between, after = (
-            Text(ids[part], types[part])
-            for part in (slice(found), slice(stop, second), slice(end, None))
-        )
-        return cls(before, between, after, int(types[found]), int(types[second]))
+        bounds = (0, first, first + len(query.ids), second, second + len(passage.ids), len(ids))
+        parts = [slice(start, stop) for start, stop in pairwise(bounds)]
+        if any(len(set(segments[part])) > 1 for part in parts):
+            return None
+        uniform = tuple(segments[part][0] if segments[part] else 0 for part in parts)
+        return cls(ids[parts[0]], ids[parts[2]], ids[parts[4]], uniform)  # type: ignore[arg-type]
 
     def join(self, query: IntArray, passage: IntArray, truncated: bool) -> Tokens:
         """One sequence from the ids of both texts."""
-        ids = np.concatenate(
-            (self.before.ids, query, self.between.ids, passage, self.after.ids)
-        ).astype(np.int64)
-        types = np.concatenate(
-            (
-                self.before.offsets,
-                np.full(len(query), self.query_type),
-                self.between.offsets,
-                np.full(len(passage), self.passage_type),
-                self.after.offsets,
-            )
-        ).astype(np.int64)
-        return Tokens(ids, types, truncated)
+        return Tokens(
+            (self.before, query, self.between, passage, self.after),
+            self.segments,
+            self.special_tokens + len(query) + len(passage),
+            truncated,
+        )
 
 
 class TemplateTokenizer:
@@ -154,14 +180,15 @@ class TemplateTokenizer:
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Tokens]:
         """One sequence a pair."""
-        texts = self._texts.texts([text for pair in pairs for text in pair])
+        texts = self._texts.ids([text for pair in pairs for text in pair])
+        join, room = self._template.join, self._room
         encoded = []
         for query, passage in zip(texts[::2], texts[1::2], strict=True):
-            kept_query, kept_passage = longest_first(len(query.ids), len(passage.ids), self._room)
-            truncated = kept_query < len(query.ids) or kept_passage < len(passage.ids)
-            encoded.append(
-                self._template.join(query.ids[:kept_query], passage.ids[:kept_passage], truncated)
-            )
+            if len(query) + len(passage) <= room:
+                encoded.append(join(query, passage, False))
+                continue
+            kept_query, kept_passage = longest_first(len(query), len(passage), room)
+            encoded.append(join(query[:kept_query], passage[:kept_passage], True))
         return encoded
 
 
@@ -181,7 +208,7 @@ class PreprocessTokenizer:
         if long:
             cut = self._run([clean[i] for i in long], truncate=True)
             for i, tokens in zip(long, cut, strict=True):
-                whole[i] = Tokens(tokens.ids, tokens.type_ids, truncated=True)
+                whole[i] = replace(tokens, truncated=True)
         return whole
 
     def _run(self, pairs: list[tuple[str, str]], *, truncate: bool) -> list[Tokens]:
@@ -196,8 +223,7 @@ class PreprocessTokenizer:
         ids, mask = features["input_ids"].numpy(), features["attention_mask"].numpy() > 0
         types = features["token_type_ids"].numpy() if "token_type_ids" in features else ids * 0
         return [
-            Tokens(i[m].astype(np.int64), t[m].astype(np.int64), truncated=False)
-            for i, t, m in zip(ids, types, mask, strict=True)
+            Tokens.of(i[m].astype(np.int32), t[m]) for i, t, m in zip(ids, types, mask, strict=True)
         ]
 
 

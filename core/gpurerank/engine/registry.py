@@ -2,49 +2,51 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from gpurerank.engine.engine import BatchModel, Engine
 from gpurerank.errors import ClosedError
 from gpurerank.models.memory import free_unused
-from gpurerank.models.owner import Owner
 
-Model = TypeVar("Model")
+Model = TypeVar("Model", bound=BatchModel)
 
 
 @dataclass(slots=True)
 class _Entry:
-    model: Any
-    owner: Owner
+    engine: Engine[Any]
     users: int
 
 
 class Lease(Generic[Model]):
     """The right to use a model."""
 
-    def __init__(self, model: Model, owner: Owner, release: Callable[[bool], None]) -> None:
-        self._held: tuple[Model, Owner] | None = (model, owner)
+    def __init__(self, engine: Engine[Model], release: Callable[[bool], None]) -> None:
+        self._held: Engine[Model] | None = engine
         self._give_back = release
 
     @property
     def model(self) -> Model:
-        """The model.
+        """The model; its first copy where there are several.
 
         Raises:
             ClosedError: The lease was released.
         """
-        return self._open()[0]
+        return self.engine.model
 
     @property
-    def owner(self) -> Owner:
-        """The thread that runs the model.
+    def engine(self) -> Engine[Model]:
+        """What runs the model.
 
         Raises:
             ClosedError: The lease was released.
         """
-        return self._open()[1]
+        if self._held is None:
+            raise ClosedError("this object was closed; make a new one")
+        return self._held
 
     def close(self) -> None:
         """Gives the model back; the last one to do so frees it. A second call does nothing."""
@@ -60,14 +62,9 @@ class Lease(Generic[Model]):
             del held
             self._give_back(free)
 
-    def _open(self) -> tuple[Model, Owner]:
-        if self._held is None:
-            raise ClosedError("this object was closed; make a new one")
-        return self._held
-
 
 class Registry:
-    """Models that are loaded, by key, with their owner threads.
+    """Models that are loaded, by key, with their engines.
 
     Attributes:
         loads: Models loaded since the process began.
@@ -82,15 +79,23 @@ class Registry:
         # one at a time, because transformers' loading is not safe between threads.
         self._loading = threading.Lock()
 
-    def acquire(self, key: Hashable, load: Callable[[], Model], name: str) -> Lease[Model]:
-        """The model of a key, loaded if nobody has it yet; ``name`` is for its thread."""
+    def acquire(
+        self, key: Hashable, load: Callable[[], Sequence[Model]], name: str
+    ) -> Lease[Model]:
+        """The model of a key, loaded if nobody has it yet.
+
+        Args:
+            key: What tells models apart.
+            load: Loads it: one copy a device.
+            name: For its threads.
+        """
         lease = self._lease(key)
         if lease is not None:
             return lease
         with self._loading:
             lease = self._lease(key)
             if lease is None:
-                entry = _Entry(load(), Owner(name), users=0)
+                entry = _Entry(Engine(load(), name), users=0)
                 self.loads += 1
                 with self._lock:
                     self._entries[key] = entry
@@ -108,7 +113,7 @@ class Registry:
             if entry is None:
                 return None
             entry.users += 1
-            return Lease(entry.model, entry.owner, lambda free: self._release(key, free))
+            return Lease(entry.engine, lambda free: self._release(key, free))
 
     def _release(self, key: Hashable, free: bool) -> None:
         with self._lock:
@@ -117,7 +122,7 @@ class Registry:
             if entry.users or not free:
                 return
             del self._entries[key]
-            entry.owner.close()
+        entry.engine.close()
         del entry
         free_unused()
 
@@ -125,13 +130,20 @@ class Registry:
         """Frees every model that nobody uses; returns how many."""
         with self._lock:
             idle = [key for key, entry in self._entries.items() if entry.users == 0]
-            for key in idle:
-                self._entries.pop(key).owner.close()
+            engines = [self._entries.pop(key).engine for key in idle]
+        while engines:
+            engines.pop().close()
         free_unused()
         return len(idle)
 
+    def close(self) -> None:
+        """Ends every engine, so that no thread is inside the model when the interpreter goes."""
+        for entry in list(self._entries.values()):
+            entry.engine.close()
+
 
 REGISTRY = Registry()
+atexit.register(REGISTRY.close)
 
 
 def free_models() -> int:

@@ -1,0 +1,462 @@
+"""The threads of one model: one prepares batches out of every call, one for each device runs them.
+
+A call hands its items over and waits. The feeder tokenizes them and lays out one batch ahead while
+the device works on the one before; what arrives meanwhile joins that batch as long as it has room.
+Nothing waits for a window of time: a device that is idle is given what there is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from gpurerank.calls import Call, current_call
+from gpurerank.engine.job import Answer, Entry, Item, Job
+from gpurerank.engine.pace import BATCH_S, Pace
+from gpurerank.engine.scheduler import Scheduler
+from gpurerank.errors import (
+    ClosedError,
+    DeviceError,
+    GPURerankError,
+    OutOfMemoryError,
+    ScoringError,
+)
+from gpurerank.types import FloatArray
+
+# Over the deadline that the feeder checks, so that a result that is just there is not thrown away.
+GRACE_S = 0.05
+# A batch takes about 0.05 s; one that takes this long never ends.
+HANG_S = 300.0
+# What closing waits for a running batch at most.
+CLOSING_S = 1.0
+# A batch this full is not laid out again for what arrives later.
+_FULL_SHARE = 0.9
+
+Result = TypeVar("Result")
+Model = TypeVar("Model", bound="BatchModel")
+
+
+class BatchModel(Protocol):
+    """What an engine runs: ``tokenize`` and ``prepare`` on one thread, ``run`` on another."""
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that an item may have."""
+        ...
+
+    @property
+    def tokens_per_batch(self) -> tuple[int, int]:
+        """Tokens below which a batch uses the device badly, and the most that it may have."""
+        ...
+
+    def tokenize(self, items: Sequence[Item]) -> list[Any]:
+        """Token ids of each item."""
+        ...
+
+    def prepare(self, items: Sequence[Item], tokens: Sequence[Any]) -> Any:
+        """A batch, laid out on the host."""
+        ...
+
+    def run(self, batch: Any) -> FloatArray:
+        """One row for each item of a batch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """What an engine has done and has before it.
+
+    Attributes:
+        batches: Batches that have run.
+        items: Items that they had.
+        tokens: Tokens that they had.
+        busy_s: Seconds that they took, summed over devices.
+        waiting_items: Items that have no result yet.
+        tokens_per_s: Rate of the last batches of one device.
+        heartbeat_age_s: Seconds since a busy device last ended a batch; 0 while all are idle.
+    """
+
+    batches: int
+    items: int
+    tokens: int
+    busy_s: float
+    waiting_items: int
+    tokens_per_s: float
+    heartbeat_age_s: float
+
+
+@dataclass(slots=True)
+class _Batch:
+    entries: list[Entry]
+    tokens: int
+    prepared: Any
+
+
+class Engine(Generic[Model]):
+    """Runs the items of all callers in shared batches. Safe between threads and tasks.
+
+    Args:
+        replicas: Copies of one model, one for each device.
+        name: Of the model, for its threads.
+        batch_s: Time that a batch should take at most.
+        hang_s: After this time without an end of its batch a device is given up.
+    """
+
+    def __init__(
+        self,
+        replicas: Sequence[Model],
+        name: str,
+        *,
+        batch_s: float = BATCH_S,
+        hang_s: float = HANG_S,
+    ) -> None:
+        self._replicas = tuple(replicas)
+        self._name = name
+        self._hang_s = hang_s
+        model = self._replicas[0]
+        least, most = model.tokens_per_batch
+        self._pace = Pace(max(least, model.max_length), max(most, model.max_length), batch_s)
+        self._scheduler = Scheduler(model.tokenize)
+        self._changed = threading.Condition()
+        self._arrived: list[Job] = []
+        self._jobs: set[Job] = set()
+        self._ahead: _Batch | None = None
+        self._busy_since: list[float | None] = [None] * len(self._replicas)
+        self._batches = self._items = self._tokens = 0
+        self._busy_s = 0.0
+        self._broken: GPURerankError | None = None
+        self._process = os.getpid()
+        self._aside: ThreadPoolExecutor | None = None
+        work = [(f"gpurerank-feed-{name}", self._feed, ())]
+        for number, replica in enumerate(self._replicas):
+            work.append((f"gpurerank-run-{name}", self._work, (number, replica)))  # type: ignore[arg-type]
+        self._threads = [
+            threading.Thread(target=target, name=title, args=arguments, daemon=True)
+            for title, target, arguments in work
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def model(self) -> Model:
+        """The first copy; what it says of itself holds for all."""
+        return self._replicas[0]
+
+    def run(self, items: Sequence[Item], *, stage: str = "model") -> Answer:
+        """What the model says of each item; waits until the deadline of the current call.
+
+        Args:
+            items: At least one.
+            stage: What the time of the batches counts as among the call's stages.
+
+        Raises:
+            ClosedError: The engine was closed.
+            DeadlineError: The deadline passed first; what has not begun to run will not.
+            ScoringError: The model failed on an item.
+        """
+        call = current_call()
+        inbox: queue.SimpleQueue[None] = queue.SimpleQueue()
+        job = self._submit(items, call, lambda: inbox.put(None))
+        try:
+            while not job.ended:
+                with contextlib.suppress(queue.Empty):
+                    inbox.get(timeout=_patience(call))
+                _report(job, call)
+        finally:
+            self._release(job)
+        return _result(job, call, stage)
+
+    async def arun(self, items: Sequence[Item], *, stage: str = "model") -> Answer:
+        """As ``run``, without blocking the event loop; a cancelled task's items do not run."""
+        call = current_call()
+        loop, event = asyncio.get_running_loop(), asyncio.Event()
+
+        def notify() -> None:
+            # The loop may be closed by the time that a batch ends.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(event.set)
+
+        job = self._submit(items, call, notify)
+        try:
+            while not job.ended:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(event.wait(), _patience(call))
+                event.clear()
+                _report(job, call)
+        finally:
+            self._release(job)
+        return _result(job, call, stage)
+
+    async def aside(self, work: Callable[[], Result]) -> Result:
+        """Runs work that is not the model's on a thread of the engine, off the event loop."""
+        self._check_open()
+        if self._aside is None:
+            self._aside = ThreadPoolExecutor(1, f"gpurerank-aside-{self._name}")
+        return await asyncio.get_running_loop().run_in_executor(self._aside, work)
+
+    def limit_tokens(self, max_tokens: int) -> None:
+        """Lowers what a batch may have, for every caller; an item over it is a batch alone."""
+        with self._changed:
+            self._pace.limit(max_tokens)
+
+    def stats(self) -> EngineStats:
+        """What has been done and what waits."""
+        now = time.monotonic()
+        with self._changed:
+            busy = [now - since for since in self._busy_since if since is not None]
+            return EngineStats(
+                batches=self._batches,
+                items=self._items,
+                tokens=self._tokens,
+                busy_s=self._busy_s,
+                waiting_items=sum(len(job.items) - job.done for job in self._jobs),
+                tokens_per_s=self._pace.tokens_per_s,
+                heartbeat_age_s=max(busy, default=0.0),
+            )
+
+    def close(self) -> None:
+        """Fails what waits; a running batch ends by itself."""
+        if os.getpid() != self._process:
+            return
+        self._break(ClosedError("this model was closed; make a new Reranker or BiEncoder"))
+        if self._aside is not None:
+            self._aside.shutdown(wait=False, cancel_futures=True)
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(CLOSING_S)
+
+    def _check_open(self) -> None:
+        if os.getpid() != self._process:
+            # Threads do not survive a fork: the call would never end.
+            raise ClosedError(
+                "this model was loaded before the process forked; make the Reranker or BiEncoder"
+                " in the child, or start workers with 'spawn'"
+            )
+        if self._broken is not None:
+            raise _again(self._broken)
+
+    def _submit(self, items: Sequence[Item], call: Call, notify: Callable[[], None]) -> Job:
+        self._check_open()
+        job = Job(items, call, notify)
+        with self._changed:
+            self._check_open()
+            self._jobs.add(job)
+            self._arrived.append(job)
+            self._changed.notify_all()
+        return job
+
+    def _release(self, job: Job) -> None:
+        job.give_up()
+        with self._changed:
+            self._jobs.discard(job)
+
+    # The feeder's thread
+
+    def _feed(self) -> None:
+        try:
+            while self._wait_for_work():
+                self._prepare_ahead()
+        except BaseException as error:
+            self._break(ScoringError(f"the engine failed: {type(error).__name__}: {error}"))
+
+    def _wait_for_work(self) -> bool:
+        """Waits for something to prepare; whether there is."""
+        with self._changed:
+            while self._broken is None:
+                waiting = bool(self._arrived) or len(self._scheduler) > 0
+                full = self._ahead is not None and (
+                    self._ahead.tokens >= _FULL_SHARE * self._pace.budget or not self._arrived
+                )
+                if waiting and not full:
+                    for job in self._arrived:
+                        self._scheduler.add(job)
+                    self._arrived.clear()
+                    return True
+                self._changed.wait(timeout=self._hang_s / 4 if any(self._busy_since) else None)
+                self._check_heartbeat()
+            return False
+
+    def _prepare_ahead(self) -> None:
+        budget = self._pace.budget
+        # Tokenized before the batch that is laid out already is taken back: a device that falls
+        # idle meanwhile has that one.
+        self._scheduler.read(budget)
+        with self._changed:
+            earlier, self._ahead = self._ahead, None
+        kept = [] if earlier is None else earlier.entries
+        entries = [entry for entry in kept if not entry.job.ended]
+        tokens = sum(entry.tokens.length for entry in entries)
+        while fresh := self._scheduler.take(budget - tokens, budget, may_exceed=not entries):
+            entries = entries + fresh
+            tokens += sum(entry.tokens.length for entry in fresh)
+            self._scheduler.read(budget - tokens)
+        if not entries:
+            return
+        try:
+            prepared = self._prepared(self.model, entries)
+        except Exception as error:
+            # Cannot be laid out: the worker finds out whose fault that is.
+            prepared = error
+        with self._changed:
+            self._ahead = _Batch(entries, tokens, prepared)
+            self._changed.notify_all()
+
+    @staticmethod
+    def _prepared(model: BatchModel, entries: Sequence[Entry]) -> Any:
+        items = [entry.job.items[entry.place] for entry in entries]
+        return model.prepare(items, [entry.tokens for entry in entries])
+
+    def _check_heartbeat(self) -> None:
+        now = time.monotonic()
+        for since in self._busy_since:
+            if since is not None and now - since > self._hang_s:
+                self._break(
+                    DeviceError(
+                        f"the model has not ended a batch for {now - since:.0f} s; start a new"
+                        " process"
+                    )
+                )
+
+    # The workers' threads
+
+    def _work(self, number: int, replica: Model) -> None:
+        try:
+            while (batch := self._next(number)) is not None:
+                self._execute(replica, batch)
+                # Neither a result nor a job must outlive its caller in this frame.
+                del batch
+        except GPURerankError as error:
+            self._break(error)
+        except BaseException as error:
+            self._break(ScoringError(f"the engine failed: {type(error).__name__}: {error}"))
+
+    def _next(self, number: int) -> _Batch | None:
+        with self._changed:
+            self._busy_since[number] = None
+            while self._broken is None and self._ahead is None:
+                self._changed.wait()
+            if self._broken is not None:
+                return None
+            batch, self._ahead = self._ahead, None
+            self._busy_since[number] = time.monotonic()
+            self._changed.notify_all()
+            return batch
+
+    def _execute(self, replica: Model, batch: _Batch) -> None:
+        if all(entry.job.expire() for entry in batch.entries):
+            return
+        started = time.perf_counter()
+        error = self._attempt(replica, batch.entries, batch.prepared)
+        if error is None:
+            with self._changed:
+                seconds = time.perf_counter() - started
+                self._pace.ran(batch.tokens, seconds)
+                self._batches += 1
+                self._items += len(batch.entries)
+                self._tokens += batch.tokens
+                self._busy_s += seconds
+            return
+        if isinstance(error, OutOfMemoryError):
+            with self._changed:
+                self._pace.shrink(batch.tokens)
+        self._retry_in_halves(replica, batch.entries, error)
+
+    def _retry_in_halves(self, replica: Model, entries: list[Entry], error: Exception) -> None:
+        """Runs what failed again, in halves, until only the culprit fails."""
+        entries = [entry for entry in entries if not entry.job.ended]
+        if len(entries) == 1:
+            job, place = entries[0].job, entries[0].place
+            job.fail(_of_item(error, place))
+            return
+        middle = len(entries) // 2
+        for half in (entries[:middle], entries[middle:]):
+            half = [entry for entry in half if not entry.job.ended]
+            if not half:
+                continue
+            failure = self._attempt(replica, half, None)
+            if failure is not None:
+                self._retry_in_halves(replica, half, failure)
+
+    def _attempt(self, replica: Model, entries: list[Entry], prepared: Any) -> Exception | None:
+        """Runs entries and hands the results out; what it failed with.
+
+        Raises:
+            DeviceError: Trying again is of no use.
+        """
+        started = time.perf_counter()
+        try:
+            if isinstance(prepared, Exception):
+                raise prepared
+            rows = replica.run(self._prepared(replica, entries) if prepared is None else prepared)
+            if len(rows) != len(entries):
+                raise ScoringError(f"the model gave {len(rows)} results for {len(entries)} items")
+        except DeviceError:
+            raise
+        except Exception as error:
+            # Without its traceback, which holds the tensors of the batch that failed.
+            return error.with_traceback(None)
+        _deliver(entries, rows, (time.perf_counter() - started) * 1000.0)
+        return None
+
+    def _break(self, error: GPURerankError) -> None:
+        """Ends everything: who waits is told, who comes is refused."""
+        with self._changed:
+            if self._broken is None:
+                self._broken = error
+            jobs, self._jobs = self._jobs, set()
+            self._arrived.clear()
+            self._ahead = None
+            self._changed.notify_all()
+        for job in jobs:
+            job.fail(_again(self._broken))
+
+
+def _patience(call: Call) -> float | None:
+    remaining = call.remaining_s()
+    return None if remaining is None else remaining + GRACE_S
+
+
+def _report(job: Job, call: Call) -> None:
+    """Tells the caller's progress on the caller's own thread; ends a job that is late."""
+    if not job.expire() and call.on_progress is not None and job.done:
+        call.on_progress(job.done, len(job.items))
+
+
+def _result(job: Job, call: Call, stage: str) -> Answer:
+    answer = job.result()
+    if call.on_progress is not None:
+        call.on_progress(job.done, len(job.items))
+    for name, spent in (("tokenize", job.tokenize_ms), (stage, job.run_ms)):
+        call.stages_ms[name] = call.stages_ms.get(name, 0.0) + spent
+    return answer
+
+
+def _again(error: GPURerankError) -> GPURerankError:
+    """The same error anew: one that is raised on many threads would gather their tracebacks."""
+    return type(error)(*error.args)
+
+
+def _deliver(entries: Sequence[Entry], rows: FloatArray, run_ms: float) -> None:
+    of_job: dict[Job, list[int]] = {}
+    for row, entry in enumerate(entries):
+        of_job.setdefault(entry.job, []).append(row)
+    for job, found in of_job.items():
+        job.put([entries[row].place for row in found], rows[found], run_ms)
+
+
+def _of_item(error: Exception, place: int) -> ScoringError:
+    if isinstance(error, OutOfMemoryError):
+        return OutOfMemoryError(
+            f"item {place} alone does not fit into memory; lower max_length or use a smaller model"
+        )
+    wrapped = ScoringError(f"the model failed on item {place}: {error}")
+    wrapped.__cause__ = error
+    return wrapped

@@ -1,0 +1,124 @@
+"""One caller's items on their way through the engine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from gpurerank.calls import Call
+from gpurerank.errors import ClosedError, DeadlineError
+from gpurerank.types import FloatArray
+
+if TYPE_CHECKING:
+    from gpurerank.models.packing import Tokens
+
+Item = tuple[str, str]
+
+TOO_LATE = "the deadline passed before the model answered; raise timeout_s or send fewer passages"
+
+
+class Answer(NamedTuple):
+    """What the model says of a job's items.
+
+    Attributes:
+        rows: One row an item, input order, float32.
+        truncated: Whether each item was longer than the model may read.
+    """
+
+    rows: FloatArray
+    truncated: list[bool]
+
+
+class Job:
+    """What one call wants, what it has so far, and how it ended.
+
+    Args:
+        items: What the model is to read, at least one.
+        call: The caller's deadline.
+        notify: Called, on any thread, whenever something has changed; must be fast and not raise.
+
+    Attributes:
+        items: As given.
+        truncated: Whether each item was longer than the model may read.
+        done: Items that have their result.
+        ended: All are there, or none will come.
+        error: Why none will come.
+        tokenize_ms: Time that tokenizing took.
+        run_ms: Time of the batches that this job had a part in.
+    """
+
+    def __init__(self, items: Sequence[Item], call: Call, notify: Callable[[], None]) -> None:
+        self.items = items
+        self.truncated = [False] * len(items)
+        self.done = 0
+        self.ended = False
+        self.error: Exception | None = None
+        self.tokenize_ms = 0.0
+        self.run_ms = 0.0
+        self._deadline = call.deadline
+        self._notify = notify
+        self._results: FloatArray | None = None
+        # A caller gives up on one thread while the model answers on another.
+        self._lock = threading.Lock()
+
+    @property
+    def late(self) -> bool:
+        """Whether the deadline has passed."""
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def put(self, places: Sequence[int], rows: FloatArray, run_ms: float) -> None:
+        """Takes results of some items: one row for each place."""
+        with self._lock:
+            if self.ended:
+                return
+            if self._results is None:
+                self._results = np.empty((len(self.items), *rows.shape[1:]), dtype=np.float32)
+            self._results[places] = rows
+            self.done += len(places)
+            self.run_ms += run_ms
+            self.ended = self.done == len(self.items)
+        self._notify()
+
+    def fail(self, error: Exception) -> None:
+        """Ends the job with an error, unless it has ended already."""
+        with self._lock:
+            if self.ended:
+                return
+            self.error, self.ended = error, True
+        self._notify()
+
+    def give_up(self) -> None:
+        """The caller waits no longer: what is not running yet will not run."""
+        self.fail(ClosedError("the caller gave up"))
+
+    def result(self) -> Answer:
+        """What was asked for.
+
+        Raises:
+            GPURerankError: The job failed.
+        """
+        if self.error is not None:
+            raise self.error
+        assert self._results is not None
+        return Answer(self._results, self.truncated)
+
+    def expire(self) -> bool:
+        """Ends the job if its deadline has passed; whether it has ended."""
+        if not self.ended and self.late:
+            self.fail(DeadlineError(TOO_LATE))
+        return self.ended
+
+
+class Entry:
+    """One item of a job, ready to run."""
+
+    __slots__ = ("job", "place", "tokens")
+
+    def __init__(self, job: Job, place: int, tokens: Tokens) -> None:
+        self.job = job
+        self.place = place
+        self.tokens = tokens

@@ -1,0 +1,65 @@
+"""From token ids to outputs in input order, over a packed row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gpurerank.models.graphs import Forward, GraphedForward, cuda_capture, graph_width
+from gpurerank.models.packing import PackedRow, Tokens, pack
+from gpurerank.types import FloatArray
+
+# oneDNN builds a kernel for each width that it sees; with these it soon has seen all.
+_ONEDNN_STEP = 64
+
+
+class RowRunner:
+    """Runs batches of sequences without padding.
+
+    ``prepare`` touches neither model nor device, so one thread may lay out a batch while another
+    runs the one before.
+
+    Args:
+        forward: From a row on the device to one output a sequence.
+        device: Where it runs.
+        dtype: In which format.
+        position_offset: First position of a sequence.
+    """
+
+    def __init__(
+        self, forward: Forward, device: torch.device, dtype: torch.dtype, position_offset: int
+    ) -> None:
+        self._device = device
+        self._position_offset = position_offset
+        self._forward: Forward = lambda row: forward(row.to(device))
+        self._pinned = device.type == "cuda"
+        self._width: Callable[[int], int] = int
+        if self._pinned:
+            with torch.cuda.device(device):
+                self._forward = GraphedForward(forward, device, cuda_capture())
+            self._width = graph_width
+        elif dtype != torch.float32:
+            self._width = lambda tokens: -(-tokens // _ONEDNN_STEP) * _ONEDNN_STEP
+
+    def prepare(self, tokens: Sequence[Tokens]) -> PackedRow:
+        """Lays a batch out on the host."""
+        return pack(tokens, self._position_offset, width=self._width, pinned=self._pinned)
+
+    @torch.inference_mode()
+    def run(self, row: PackedRow) -> FloatArray:
+        """Outputs in the order of the batch, shape (sequences, ...), float32."""
+        if not self._pinned:
+            return in_order(self._forward(row), row)
+        with torch.cuda.device(self._device):
+            return in_order(self._forward(row), row)
+
+
+def in_order(outputs: Tensor, row: PackedRow) -> FloatArray:
+    """Outputs of a row, put back into the order of its batch."""
+    found = outputs[: row.layout.count].float().cpu().numpy()
+    restored = np.empty_like(found)
+    restored[row.order] = found
+    return restored
