@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Integral, Real
 
@@ -138,9 +138,11 @@ def rank(
         if not math.isfinite(_logit(passage)):
             raise NotFiniteError(f"passage {passage.index} has the logit {passage.logit}")
     ordered = sorted(scored, key=lambda passage: -_logit(passage))
-    ranked = [replace(passage, rank=place) for place, passage in enumerate(ordered, 1)]
     if threshold is not None:
-        ranked = [p for p in ranked if p.score is not None and p.score >= threshold]
+        ordered = [p for p in ordered if p.score is not None and p.score >= threshold]
+    if cut_off is None:
+        ordered = ordered[:top_k]
+    ranked = [passage.at(place) for place, passage in enumerate(ordered, 1)]
     if cut_off is not None and ranked:
         ranked = ranked[: cut_off.keep(ranked)]
     return ranked if top_k is None else ranked[:top_k]

@@ -52,6 +52,23 @@ class RankedPassage:
     previous_score: float | None = None
     error: str | None = None
 
+    def at(self, rank: int) -> RankedPassage:
+        """The same passage at another place."""
+        # By position: ``dataclasses.replace`` takes ten times as long, for every passage there is.
+        return RankedPassage(
+            self.index,
+            self.passage,
+            self.score,
+            self.logit,
+            rank,
+            self.span,
+            self.truncated,
+            self.model,
+            self.previous_rank,
+            self.previous_score,
+            self.error,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Every attribute as JSON-safe values; the span becomes a list."""
         values = asdict(self)

@@ -288,7 +288,7 @@ class Engine(Generic[Model]):
         budget = self._pace.budget
         # Tokenized before the batch that is laid out already is taken back: a device that falls
         # idle meanwhile has that one.
-        self._scheduler.read(budget)
+        self._scheduler.read(budget, budget)
         with self._changed:
             earlier, self._ahead = self._ahead, None
         kept = [] if earlier is None else earlier.entries
@@ -297,7 +297,7 @@ class Engine(Generic[Model]):
         while fresh := self._scheduler.take(budget - tokens, budget, may_exceed=not entries):
             entries = entries + fresh
             tokens += sum(entry.tokens.length for entry in fresh)
-            self._scheduler.read(budget - tokens)
+            self._scheduler.read(budget - tokens, budget)
         if not entries:
             return
         try:

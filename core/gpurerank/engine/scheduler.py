@@ -8,6 +8,7 @@ one of 10,000, and no job waits forever. Source: Shreedhar and Varghese, SIGCOMM
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -49,7 +50,7 @@ class _Turn:
             self.job.truncated[entry.place] = entry.tokens.truncated
         self.unread += len(entries)
         # Taken from the end, so the longest is last.
-        self.ready = sorted(entries, key=lambda entry: entry.tokens.length)
+        self.ready = sorted(entries, key=_length)
         self.ready_tokens = sum(entry.tokens.length for entry in entries)
         self.job.tokenize_ms += (time.perf_counter() - started) * 1000.0
 
@@ -59,20 +60,25 @@ class _Turn:
         return not self.ready and self.unread >= len(self.job.items)
 
     def take(self, room: int) -> list[Entry]:
-        """The longest entries that fit into ``room`` and that the turn allows, but at least one."""
+        """Entries that fit into ``room`` and that the turn allows, longest first, at least one."""
         finishes = self.unread >= len(self.job.items) and self.ready_tokens <= room
         allowed = room if finishes else self.deficit
         taken: list[Entry] = []
         used = 0
         while self.ready:
-            length = self.ready[-1].tokens.length
-            if used + length > room or (taken and used + length > allowed):
+            limit = min(room, allowed) if taken else room
+            place = bisect_right(self.ready, limit - used, key=_length) - 1
+            if place < 0:
                 break
-            taken.append(self.ready.pop())
-            used += length
+            taken.append(self.ready.pop(place))
+            used += taken[-1].tokens.length
         self.ready_tokens -= used
         self.deficit = max(0, self.deficit - used)
         return taken
+
+
+def _length(entry: Entry) -> int:
+    return entry.tokens.length
 
 
 class Scheduler:
@@ -85,7 +91,8 @@ class Scheduler:
     def __init__(self, tokenize: Tokenize) -> None:
         self._tokenize = tokenize
         self._turns: deque[_Turn] = deque()
-        self._fresh_turn = True
+        # The job whose turn the last batch ended in, by its size alone.
+        self._open: _Turn | None = None
 
     def __len__(self) -> int:
         return len(self._turns)
@@ -94,8 +101,8 @@ class Scheduler:
         """Lets a job wait for its turn."""
         self._turns.append(_Turn(job))
 
-    def read(self, room: int) -> None:
-        """Tokenizes what the next ``room`` tokens may come from; a job that cannot be read fails.
+    def read(self, room: int, quantum: int) -> None:
+        """Tokenizes what ``take`` may need; a job that cannot be read fails.
 
         Jobs that have ended, or whose deadline has passed, are dropped.
         """
@@ -109,7 +116,7 @@ class Scheduler:
                 turn.job.fail(error)
                 self._turns.remove(turn)
                 continue
-            room -= turn.ready_tokens
+            room -= min(turn.ready_tokens, quantum)
 
     def take(self, room: int, quantum: int, *, may_exceed: bool = True) -> list[Entry]:
         """Entries for a batch of at most ``room`` tokens, of what has been read.
@@ -120,25 +127,20 @@ class Scheduler:
             may_exceed: Whether one entry may be taken although it alone is over ``room``.
         """
         batch: list[Entry] = []
-        unread = 0
-        while self._turns and unread < len(self._turns):
+        while self._turns and self._turns[0].ready:
             turn = self._turns[0]
-            if not turn.ready:
-                unread += 1
-                self._turns.rotate(-1)
-                continue
-            if self._fresh_turn:
+            if turn is not self._open:
                 turn.deficit += quantum
+            self._open = None
             longest = turn.ready[-1].tokens.length
             taken = turn.take(max(room, longest) if may_exceed and not batch else room)
             batch += taken
             room -= sum(entry.tokens.length for entry in taken)
-            if turn.ready and (not taken or turn.ready[-1].tokens.length <= turn.deficit):
+            if turn.ready and (not taken or turn.ready[0].tokens.length <= turn.deficit):
                 # The batch is full before the turn is over: it goes on in the next batch.
-                self._fresh_turn = False
+                self._open = turn
                 break
-            self._fresh_turn = True
-            self._turns.rotate(-1)
-            if turn.exhausted:
-                self._turns.remove(turn)
+            self._turns.popleft()
+            if not turn.exhausted:
+                self._turns.append(turn)
         return batch

@@ -93,13 +93,15 @@ class GraphedForward:
     def __call__(self, row: PackedRow) -> Tensor:
         """Outputs of a row on the host, one a sequence asked for, on the device."""
         shape = Shape.of(row)
+        if shape.tokens > WIDEST:
+            return self._forward(row.to(self._device))
         graph = self._graphs.get(shape)
         if graph is not None:
             self._graphs.move_to_end(shape)
             return graph.run(row)
         self._seen[shape] += 1
         outputs = self._forward(row.to(self._device))
-        if shape.tokens <= WIDEST and self._seen[shape] == 2:
+        if self._seen[shape] == 2:
             self._record(shape, row, outputs)
         return outputs
 

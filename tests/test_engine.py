@@ -1,0 +1,400 @@
+"""The engine: shared batches, their order, and what happens when something in them fails."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from gpurerank import BiEncoder, CrossEncoder, DeadlineError, Reranker, ScoringError, calling
+from gpurerank.calls import Call
+from gpurerank.engine.engine import Engine
+from gpurerank.engine.job import Job
+from gpurerank.engine.pace import Pace
+from gpurerank.engine.scheduler import Scheduler
+from gpurerank.errors import ClosedError, DeviceError, OutOfMemoryError
+from gpurerank.models.packing import Tokens
+from gpurerank.types import FloatArray
+from tests.tiny_models import PAIRS, PASSAGES
+
+Item = tuple[str, str]
+
+
+def tokens_of(items: Sequence[Item]) -> list[Tokens]:
+    """One token a word of the second text."""
+    return [
+        Tokens((np.zeros(len(text.split()), np.int32),), (0,), len(text.split()), False)
+        for _, text in items
+    ]
+
+
+def words(count: int) -> str:
+    return " ".join(["word"] * count)
+
+
+class Echo:
+    """A model whose answer is the number in the query; what it does wrong is told by words."""
+
+    max_length = 8
+    tokens_per_batch = (8, 64)
+
+    def __init__(self, *, at_once: int = 1_000) -> None:
+        self.batches: list[list[Item]] = []
+        self.may_run = threading.Event()
+        self.may_run.set()
+        self.runs = threading.Semaphore(0)
+        self._at_once = at_once
+
+    def tokenize(self, items: Sequence[Item]) -> list[Tokens]:
+        if any("unreadable" in text for _, text in items):
+            raise ValueError("no such token")
+        return tokens_of(items)
+
+    def prepare(self, items: Sequence[Item], tokens: Sequence[Tokens]) -> list[Item]:
+        assert [t.length for t in tokens] == [t.length for t in tokens_of(items)]
+        return list(items)
+
+    def run(self, batch: list[Item]) -> FloatArray:
+        self.runs.release()
+        assert self.may_run.wait(20)
+        self.batches.append(batch)
+        text = " ".join(text for _, text in batch)
+        if "fails" in text:
+            raise ScoringError("the kernel failed")
+        if "lost" in text:
+            raise DeviceError("the device is lost")
+        if len(batch) > self._at_once or "huge" in text:
+            raise OutOfMemoryError("a batch does not fit")
+        answers = np.array([float(query) for query, _ in batch], dtype=np.float32)
+        return answers[:-1] if "short" in text else answers
+
+
+Make = Callable[..., tuple[Engine[Echo], Echo]]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    engines = []
+
+    def made(hang_s: float = 60.0, **options: int) -> tuple[Engine[Echo], Echo]:
+        model = Echo(**options)
+        engine = Engine([model], "echo", hang_s=hang_s)
+        engines.append((engine, model))
+        return engine, model
+
+    yield made
+    for engine, model in engines:
+        model.may_run.set()
+        engine.close()
+
+
+def rows(engine: Engine[Echo], items: Sequence[Item]) -> list[float]:
+    return engine.run(items).rows.tolist()
+
+
+def test_answers_come_in_the_callers_order(make: Make) -> None:
+    engine, _ = make()
+    items = [(str(i), words(1 + (i * 7) % 8)) for i in range(1_000)]
+    assert rows(engine, items) == [float(i) for i in range(1_000)]
+    stats = engine.stats()
+    assert (stats.items, stats.tokens) == (1_000, sum(1 + (i * 7) % 8 for i in range(1_000)))
+    assert stats.waiting_items == 0
+
+
+def test_calls_that_arrive_while_the_device_is_busy_share_the_next_batch(make: Make) -> None:
+    engine, model = make()
+    engine._pace.ran(64, 0.01)
+    model.may_run.clear()
+    with ThreadPoolExecutor(9) as pool:
+        first = pool.submit(rows, engine, [("0", "word")])
+        assert model.runs.acquire(timeout=20)
+        rest = [pool.submit(rows, engine, [(str(i), words(2))]) for i in range(1, 9)]
+        until(lambda: engine._ahead is not None and len(engine._ahead.entries) == 8)
+        model.may_run.set()
+        assert [first.result(), *(future.result() for future in rest)] == [
+            [float(i)] for i in range(9)
+        ]
+    assert [len(batch) for batch in model.batches] == [1, 8]
+
+
+def test_tasks_and_threads_share_one_engine(make: Make) -> None:
+    engine, _ = make()
+
+    async def ask(number: int) -> list[float]:
+        return (await engine.arun([(str(number), words(3))] * 5)).rows.tolist()
+
+    async def all_of_them() -> list[list[float]]:
+        return await asyncio.gather(*(ask(i) for i in range(30)))
+
+    assert asyncio.run(all_of_them()) == [[float(i)] * 5 for i in range(30)]
+
+
+@pytest.mark.parametrize("fault", ["fails", "unreadable", "huge"])
+def test_only_the_culprits_call_fails(make: Make, fault: str) -> None:
+    engine, model = make()
+    engine._pace.ran(64, 0.01)
+    model.may_run.clear()
+    with ThreadPoolExecutor(6) as pool:
+        pool.submit(rows, engine, [("0", "word")])
+        assert model.runs.acquire(timeout=20)
+        good = [pool.submit(rows, engine, [(str(i), "word")] * 3) for i in range(1, 5)]
+        bad = pool.submit(rows, engine, [("5", "word"), ("6", f"word {fault}"), ("7", "word")])
+        model.may_run.set()
+        for i, future in enumerate(good, 1):
+            assert future.result(20) == [float(i)] * 3
+        with pytest.raises((ScoringError, ValueError)) as caught:
+            bad.result(20)
+    if fault != "unreadable":
+        assert "item 1" in str(caught.value)
+    assert rows(engine, [("8", "word")]) == [8.0], "the worker goes on"
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_next_are_smaller(make: Make) -> None:
+    engine, model = make(at_once=3)
+    engine._pace.ran(64, 0.01)
+    items = [(str(i), words(4)) for i in range(64)]
+    assert rows(engine, items) == [float(i) for i in range(64)]
+    assert engine._pace.budget < 64
+    model.batches.clear()
+    assert rows(engine, items) == [float(i) for i in range(64)]
+    assert max(len(batch) for batch in model.batches) < 16
+
+
+def test_one_item_that_never_fits_says_what_to_do(make: Make) -> None:
+    engine, _ = make(at_once=0)
+    with pytest.raises(OutOfMemoryError, match="item 0 alone does not fit into memory; lower"):
+        engine.run([("1", "word")])
+
+
+def test_a_wrong_number_of_answers_is_an_error(make: Make) -> None:
+    engine, _ = make()
+    with pytest.raises(ScoringError, match="gave 0 results for 1 items"):
+        engine.run([("1", "short")])
+
+
+def test_a_lost_device_ends_every_call_and_refuses_the_next(make: Make) -> None:
+    engine, model = make()
+    model.may_run.clear()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(engine.run, [("1", "lost")])
+        assert model.runs.acquire(timeout=20)
+        second = pool.submit(engine.run, [("2", "word")])
+        until(lambda: engine.stats().waiting_items == 2)
+        model.may_run.set()
+        for future in (first, second):
+            with pytest.raises(DeviceError, match="the device is lost"):
+                future.result(20)
+    with pytest.raises(DeviceError, match="the device is lost"):
+        engine.run([("3", "word")])
+
+
+def test_a_device_that_hangs_ends_every_call(make: Make) -> None:
+    engine, model = make(hang_s=0.2)
+    model.may_run.clear()
+    with pytest.raises(DeviceError, match="has not ended a batch for"):
+        engine.run([("1", "word")])
+
+
+def test_the_heartbeat_ages_while_a_batch_runs(make: Make) -> None:
+    engine, model = make()
+    assert engine.stats().heartbeat_age_s == 0.0
+    model.may_run.clear()
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(rows, engine, [("1", "word")])
+        until(lambda: engine.stats().heartbeat_age_s > 0.05)
+        model.may_run.set()
+        assert future.result(20) == [1.0]
+    until(lambda: engine.stats().heartbeat_age_s == 0.0)
+
+
+def test_a_deadline_passes_while_another_call_has_the_device(make: Make) -> None:
+    engine, model = make()
+    model.may_run.clear()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(rows, engine, [("1", "word")])
+        assert model.runs.acquire(timeout=20)
+        with calling(timeout_s=0.1), pytest.raises(DeadlineError):
+            engine.run([("2", "word")])
+        model.may_run.set()
+        assert first.result(20) == [1.0]
+    assert rows(engine, [("3", "word")]) == [3.0]
+    assert ("2", "word") not in [item for batch in model.batches for item in batch]
+
+
+def test_what_a_cancelled_task_waits_for_does_not_run(make: Make) -> None:
+    engine, model = make()
+    model.may_run.clear()
+
+    async def cancelled() -> None:
+        running = asyncio.create_task(engine.arun([("1", "word")]))
+        await asyncio.to_thread(model.runs.acquire)
+        waiting = asyncio.create_task(engine.arun([("2", "word")] * 100))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        model.may_run.set()
+        assert (await running).rows.tolist() == [1.0]
+        assert (await engine.arun([("3", "word")])).rows.tolist() == [3.0]
+
+    asyncio.run(cancelled())
+    assert engine.stats().waiting_items == 0
+    # One batch may have been laid out ahead; a call that is gone fills no other.
+    assert sum(item == ("2", "word") for batch in model.batches for item in batch) <= 64
+
+
+def test_closing_ends_who_waits(make: Make) -> None:
+    engine, model = make()
+    model.may_run.clear()
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(engine.run, [("1", "word")])
+        assert model.runs.acquire(timeout=20)
+        threading.Timer(0.1, model.may_run.set).start()
+        engine.close()
+        with pytest.raises(ClosedError):
+            future.result(20)
+    with pytest.raises(ClosedError):
+        engine.run([("2", "word")])
+
+
+def test_progress_is_told_on_the_callers_thread_and_may_stop_the_call(make: Make) -> None:
+    engine, _ = make()
+    seen: list[tuple[int, int, str]] = []
+
+    def progress(done: int, total: int) -> None:
+        seen.append((done, total, threading.current_thread().name))
+
+    items = [(str(i), words(8)) for i in range(40)]
+    with calling(on_progress=progress):
+        engine.run(items)
+    assert seen[-1][:2] == (40, 40)
+    assert len(seen) > 1
+    assert {name for *_, name in seen} == {threading.current_thread().name}
+
+    def stop(done: int, _total: int) -> None:
+        raise KeyboardInterrupt
+
+    with calling(on_progress=stop), pytest.raises(KeyboardInterrupt):
+        engine.run(items)
+    assert rows(engine, [("3", "word")]) == [3.0]
+
+
+# The order of jobs
+
+
+def job_of(name: str, lengths: Sequence[int]) -> Job:
+    return Job([(name, words(length)) for length in lengths], Call(), lambda: None)
+
+
+def batches(scheduler: Scheduler, room: int, quantum: int) -> list[list[tuple[str, int]]]:
+    found = []
+    while True:
+        scheduler.read(room, quantum)
+        batch = scheduler.take(room, quantum)
+        if not batch:
+            return found
+        found.append([(entry.job.items[entry.place][0], entry.tokens.length) for entry in batch])
+
+
+def test_small_jobs_do_not_wait_for_a_large_one() -> None:
+    scheduler = Scheduler(tokens_of)
+    scheduler.add(job_of("large", [4] * 500))
+    for number in range(4):
+        scheduler.add(job_of(f"small {number}", [4] * 4))
+    found = batches(scheduler, room=32, quantum=32)
+    last = {name: number for number, batch in enumerate(found) for name, _ in batch}
+    assert max(last[f"small {number}"] for number in range(4)) <= 3
+    assert last["large"] == len(found) - 1
+
+
+def test_turns_are_fair_in_tokens_not_in_items() -> None:
+    scheduler = Scheduler(tokens_of)
+    scheduler.add(job_of("long", [16] * 200))
+    scheduler.add(job_of("short", [2] * 1_600))
+    found = batches(scheduler, room=64, quantum=32)
+    shares = {"long": 0, "short": 0}
+    for name, length in [entry for batch in found[:40] for entry in batch]:
+        shares[name] += length
+    assert abs(shares["long"] - shares["short"]) <= 64
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_item_is_taken_once_within_the_room(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scheduler = Scheduler(tokens_of)
+    wanted = []
+    for number in range(30):
+        lengths = rng.integers(1, 50, int(rng.integers(1, 400))).tolist()
+        wanted += [(str(number), length) for length in lengths]
+        scheduler.add(job_of(str(number), lengths))
+    found = batches(scheduler, room=128, quantum=64)
+    assert sorted(entry for batch in found for entry in batch) == sorted(wanted)
+    sizes = [sum(length for _, length in batch) for batch in found]
+    assert max(sizes) <= 128
+    assert np.mean(sizes[:-3]) > 0.9 * 128
+
+
+def test_an_item_over_the_room_is_a_batch_alone() -> None:
+    scheduler = Scheduler(tokens_of)
+    scheduler.add(job_of("a", [9, 3, 2]))
+    assert batches(scheduler, room=5, quantum=5) == [[("a", 9)], [("a", 3), ("a", 2)]]
+
+
+def test_the_budget_follows_the_rate_between_its_bounds() -> None:
+    pace = Pace(least=512, most=16_384, batch_s=0.05)
+    assert pace.budget == 512
+    pace.ran(512, 0.128)
+    assert pace.budget == 512, "4,000 tokens/s would be 200"
+    for _ in range(40):
+        pace.ran(10_000, 0.05)
+    assert 9_500 < pace.budget <= 10_000
+    pace.shrink(8_000)
+    assert pace.budget == 4_000
+    for _ in range(2_000):
+        pace.ran(10_000, 0.05)
+    assert pace.budget > 9_500, "what was cut grows again"
+    pace.limit(100)
+    assert pace.budget == 100
+
+
+# Real models
+
+
+def test_copies_on_several_devices_score_as_one(tiny: str) -> None:
+    pairs = [(f"question {i}", PASSAGES[i % 4]) for i in range(300)]
+    one = CrossEncoder(tiny, device="cpu", dtype="float32").score_pairs(pairs)
+    two = CrossEncoder(tiny, device="cpu,cpu", dtype="float32")
+    assert len(two._lease.engine._replicas) == 2
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: two.score_pairs(pairs), range(4)):
+            np.testing.assert_allclose(found, one, rtol=0, atol=1e-6)
+    two.close()
+
+
+def test_a_call_is_told_the_time_of_its_stages(tiny: str) -> None:
+    with calling() as call, Reranker(tiny, device="cpu") as reranker:
+        reranker.rank("q", PASSAGES)
+    assert call.stages_ms.keys() == {"tokenize", "model"}
+    assert min(call.stages_ms.values()) > 0
+
+
+def test_embeddings_of_many_threads_are_those_of_one(bi_encoder: BiEncoder) -> None:
+    texts = [passage for _, passage in PAIRS]
+    expected = bi_encoder.embed_passages(texts)
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: bi_encoder.embed_passages(texts), range(6)))
+    for vectors in found:
+        np.testing.assert_allclose(vectors, expected, rtol=0, atol=2e-3)
+
+
+def until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
+    """Waits for something that another thread does."""
+    event, waited = threading.Event(), 0.0
+    while not condition():
+        assert waited < limit_s
+        event.wait(0.005)
+        waited += 0.005

@@ -1,0 +1,163 @@
+"""Rows and blocks of tokens, and the widths that they are recorded in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gpurerank.models.graphs import (
+    MAX_GRAPHS,
+    WIDEST,
+    Capture,
+    GraphedForward,
+    Replay,
+    Shape,
+    graph_width,
+)
+from gpurerank.models.loading import ModelSpec
+from gpurerank.models.packing import PackedRow, Tokens, pack, pad_alike, similar_lengths
+from gpurerank.models.pair_model import PairModel
+from gpurerank.models.runner import in_order
+from tests.tiny_models import PAIRS
+
+CPU = torch.device("cpu")
+
+
+def sequence(*ids: int, segments: list[int] | None = None) -> Tokens:
+    return Tokens.of(np.array(ids), np.array(segments or [0] * len(ids)))
+
+
+def test_a_row_holds_the_sequences_shortest_first() -> None:
+    row = pack([sequence(7, 8, 9, segments=[0, 0, 1]), sequence(4, 5)], 2)
+    assert row.input_ids.tolist() == [[4, 5, 7, 8, 9]]
+    assert row.segment_ids.tolist() == [[0, 0, 0, 0, 1]]
+    assert row.position_ids.tolist() == [[2, 3, 2, 3, 4]]
+    assert row.layout.cu_seqlens.tolist() == [0, 2, 5]
+    assert row.layout.runs == ((2, 1), (3, 1))
+    assert in_order(torch.tensor([2.0, 3.0]), row).tolist() == [3.0, 2.0]
+
+
+def test_a_wider_row_is_filled_with_sequences_that_nobody_asked_for() -> None:
+    row = pack([sequence(7, 8, 9), sequence(4, 5)], 0, width=lambda tokens: tokens + 8)
+    assert row.input_ids.shape == (1, 13)
+    assert row.input_ids[0, 5:].tolist() == [0] * 8
+    assert row.layout.cu_seqlens.tolist() == [0, 2, 5, 8, 11, 13]
+    assert row.layout.firsts.tolist() == [0, 2]
+    assert row.layout.lasts.tolist() == [1, 4]
+
+
+def test_tokens_keep_what_they_were_made_of() -> None:
+    tokens = sequence(1, 2, 3, 4, segments=[0, 0, 1, 0])
+    assert tokens.ids.tolist() == [1, 2, 3, 4]
+    assert tokens.segment_ids.tolist() == [0, 0, 1, 0]
+    assert (len(tokens), len(tokens.parts)) == (4, 3)
+    assert len(sequence()) == 0
+
+
+def test_little_of_a_padded_block_is_padding() -> None:
+    rng = np.random.default_rng(3)
+    lengths = np.exp(rng.normal(4.6, 0.8, 300)).astype(int).clip(4, 512).tolist()
+    groups = similar_lengths(lengths)
+    assert sorted(place for group in groups for place in group) == list(range(300))
+    padded = sum(max(lengths[i] for i in group) * len(group) for group in groups)
+    assert padded < 1.16 * sum(lengths)
+    assert len(groups) < 30
+    blocks = pad_alike([sequence(*range(1, n + 1)) for n in lengths], pad_id=0)
+    seen = [None] * 300
+    for block in blocks:
+        for place, ids, mask in zip(
+            block.order, block.features["input_ids"], block.features["attention_mask"], strict=True
+        ):
+            seen[place] = ids[mask.bool()].tolist()
+    assert seen == [list(range(1, n + 1)) for n in lengths]
+
+
+def test_widths_are_few_and_little_wider() -> None:
+    widths = {graph_width(tokens) for tokens in range(1, WIDEST + 1)}
+    assert len(widths) < 60
+    for tokens in range(1, WIDEST + 1):
+        assert tokens <= graph_width(tokens) <= max(tokens + 63, 1.125 * tokens + 1)
+    assert graph_width(WIDEST + 1) == WIDEST + 1
+
+
+class Recorder:
+    """A stand-in for CUDA graphs: replays over the same tensors, and counts what it records."""
+
+    def __init__(self, *, wrong: bool = False, broken: bool = False) -> None:
+        self.recorded = self.replayed = 0
+        self._wrong = wrong
+        self._broken = broken
+
+    def capture(self) -> Capture:
+        def capture(run: Callable[[], Tensor]) -> tuple[Replay, Tensor]:
+            if self._broken:
+                raise RuntimeError("operation not permitted when stream is capturing")
+            self.recorded += 1
+            output = run().clone()
+
+            def replay() -> None:
+                self.replayed += 1
+                output.copy_(run() + 1 if self._wrong else run())
+
+            return replay, output
+
+        return capture
+
+
+@pytest.fixture(scope="module", params=["bert", "modernbert_mean", "causal"])
+def model(request: pytest.FixtureRequest, model_folder: Callable[[str], str]) -> PairModel:
+    return PairModel(ModelSpec(name=model_folder(request.param), device="cpu", dtype="float32"))
+
+
+def laid_out(model: PairModel, pairs: list[tuple[str, str]]) -> PackedRow:
+    return pack(model.tokenize(pairs), model._position_offset, width=graph_width)
+
+
+@torch.inference_mode()
+def test_a_replay_gives_what_the_forward_pass_gives(model: PairModel) -> None:
+    recorder = Recorder()
+    graphed = GraphedForward(model._packed, CPU, recorder.capture())
+    # One shape, different bounds: what a graph derives from them must follow.
+    batches = [PAIRS[:5], PAIRS[1:], PAIRS[::-1][1:], PAIRS[:1] * 3]
+    for batch in [*batches, *batches, *batches]:
+        row = laid_out(model, batch)
+        plain = pack(model.tokenize(batch), model._position_offset)
+        np.testing.assert_allclose(
+            in_order(graphed(row), row), in_order(model._packed(plain), plain), rtol=0, atol=1e-5
+        )
+    shapes = {Shape.of(laid_out(model, batch)) for batch in batches}
+    assert graphed.captured == recorder.recorded == len(shapes)
+    assert recorder.replayed >= len(batches)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("fault", ["wrong", "broken"])
+def test_without_faithful_graphs_the_forward_pass_serves(
+    model: PairModel, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = Recorder(**{fault: True})
+    graphed = GraphedForward(model._packed, CPU, recorder.capture())
+    row = laid_out(model, PAIRS)
+    expected = in_order(model._packed(row), row)
+    for _ in range(5):
+        np.testing.assert_allclose(in_order(graphed(row), row), expected, rtol=0, atol=1e-5)
+    assert graphed.captured == 0
+    assert len([r for r in caplog.records if "CUDA graphs are not used" in r.message]) == 1
+
+
+def test_the_number_of_graphs_is_bounded() -> None:
+    recorder = Recorder()
+    graphed = GraphedForward(
+        lambda row: row.input_ids[0].index_select(0, row.layout.firsts).float(),
+        CPU,
+        recorder.capture(),
+    )
+    for tokens in range(64, 64 * (MAX_GRAPHS + 20), 64):
+        for _ in range(3):
+            row = pack([sequence(*range(1, tokens + 1))], 0)
+            assert graphed(row).tolist() == [1.0]
+    assert graphed.captured == MAX_GRAPHS
