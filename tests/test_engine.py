@@ -6,9 +6,11 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from gpurerank import BiEncoder, CrossEncoder, DeadlineError, Reranker, ScoringError, calling
 from gpurerank.calls import Call
@@ -17,6 +19,7 @@ from gpurerank.engine.job import Job
 from gpurerank.engine.pace import Pace
 from gpurerank.engine.scheduler import Scheduler
 from gpurerank.errors import ClosedError, DeviceError, OutOfMemoryError
+from gpurerank.models.devices import respect_cpu_quota
 from gpurerank.models.packing import Tokens
 from gpurerank.types import FloatArray
 from tests.tiny_models import PAIRS, PASSAGES
@@ -373,6 +376,24 @@ def test_copies_on_several_devices_score_as_one(tiny: str) -> None:
         for found in pool.map(lambda _: two.score_pairs(pairs), range(4)):
             np.testing.assert_allclose(found, one, rtol=0, atol=1e-6)
     two.close()
+
+
+@pytest.mark.parametrize(
+    ("granted", "threads"), [("150000 100000", 2), ("max 100000", 3), ("900000 100000", 3)]
+)
+def test_threads_are_those_that_the_container_grants(
+    granted: str, threads: int, tmp_path: Path
+) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        (tmp_path / "cpu.max").write_text(granted + "\n")
+        respect_cpu_quota(tmp_path / "cpu.max")
+        assert torch.get_num_threads() == threads
+        respect_cpu_quota(tmp_path / "absent")
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_call_is_told_the_time_of_its_stages(tiny: str) -> None:

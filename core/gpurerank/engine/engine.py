@@ -16,10 +16,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from gpurerank.calls import Call, current_call
-from gpurerank.engine.job import Answer, Entry, Item, Job
+from gpurerank.engine.batch import Batch, BatchModel, execute, tokens_in
+from gpurerank.engine.job import Answer, Item, Job
 from gpurerank.engine.pace import BATCH_S, Pace
 from gpurerank.engine.scheduler import Scheduler
 from gpurerank.errors import (
@@ -29,7 +30,6 @@ from gpurerank.errors import (
     OutOfMemoryError,
     ScoringError,
 )
-from gpurerank.types import FloatArray
 
 # Over the deadline that the feeder checks, so that a result that is just there is not thrown away.
 GRACE_S = 0.05
@@ -42,32 +42,6 @@ _FULL_SHARE = 0.9
 
 Result = TypeVar("Result")
 Model = TypeVar("Model", bound="BatchModel")
-
-
-class BatchModel(Protocol):
-    """What an engine runs: ``tokenize`` and ``prepare`` on one thread, ``run`` on another."""
-
-    @property
-    def max_length(self) -> int:
-        """Tokens that an item may have."""
-        ...
-
-    @property
-    def tokens_per_batch(self) -> tuple[int, int]:
-        """Tokens below which a batch uses the device badly, and the most that it may have."""
-        ...
-
-    def tokenize(self, items: Sequence[Item]) -> list[Any]:
-        """Token ids of each item."""
-        ...
-
-    def prepare(self, items: Sequence[Item], tokens: Sequence[Any]) -> Any:
-        """A batch, laid out on the host."""
-        ...
-
-    def run(self, batch: Any) -> FloatArray:
-        """One row for each item of a batch."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +65,6 @@ class EngineStats:
     waiting_items: int
     tokens_per_s: float
     heartbeat_age_s: float
-
-
-@dataclass(slots=True)
-class _Batch:
-    entries: list[Entry]
-    tokens: int
-    prepared: Any
 
 
 class Engine(Generic[Model]):
@@ -128,7 +95,7 @@ class Engine(Generic[Model]):
         self._changed = threading.Condition()
         self._arrived: list[Job] = []
         self._jobs: set[Job] = set()
-        self._ahead: _Batch | None = None
+        self._ahead: Batch | None = None
         self._busy_since: list[float | None] = [None] * len(self._replicas)
         self._batches = self._items = self._tokens = 0
         self._busy_s = 0.0
@@ -293,26 +260,17 @@ class Engine(Generic[Model]):
             earlier, self._ahead = self._ahead, None
         kept = [] if earlier is None else earlier.entries
         entries = [entry for entry in kept if not entry.job.ended]
-        tokens = sum(entry.tokens.length for entry in entries)
+        tokens = tokens_in(entries)
         while fresh := self._scheduler.take(budget - tokens, budget, may_exceed=not entries):
             entries = entries + fresh
-            tokens += sum(entry.tokens.length for entry in fresh)
+            tokens += tokens_in(fresh)
             self._scheduler.read(budget - tokens, budget)
         if not entries:
             return
-        try:
-            prepared = self._prepared(self.model, entries)
-        except Exception as error:
-            # Cannot be laid out: the worker finds out whose fault that is.
-            prepared = error
+        batch = Batch.of(self.model, entries)
         with self._changed:
-            self._ahead = _Batch(entries, tokens, prepared)
+            self._ahead = batch
             self._changed.notify_all()
-
-    @staticmethod
-    def _prepared(model: BatchModel, entries: Sequence[Entry]) -> Any:
-        items = [entry.job.items[entry.place] for entry in entries]
-        return model.prepare(items, [entry.tokens for entry in entries])
 
     def _check_heartbeat(self) -> None:
         now = time.monotonic()
@@ -338,7 +296,7 @@ class Engine(Generic[Model]):
         except BaseException as error:
             self._break(ScoringError(f"the engine failed: {type(error).__name__}: {error}"))
 
-    def _next(self, number: int) -> _Batch | None:
+    def _next(self, number: int) -> Batch | None:
         with self._changed:
             self._busy_since[number] = None
             while self._broken is None and self._ahead is None:
@@ -350,61 +308,21 @@ class Engine(Generic[Model]):
             self._changed.notify_all()
             return batch
 
-    def _execute(self, replica: Model, batch: _Batch) -> None:
+    def _execute(self, replica: Model, batch: Batch) -> None:
         if all(entry.job.expire() for entry in batch.entries):
             return
         started = time.perf_counter()
-        error = self._attempt(replica, batch.entries, batch.prepared)
-        if error is None:
-            with self._changed:
-                seconds = time.perf_counter() - started
+        failure = execute(replica, batch)
+        seconds = time.perf_counter() - started
+        with self._changed:
+            self._batches += 1
+            self._items += len(batch.entries)
+            self._tokens += batch.tokens
+            self._busy_s += seconds
+            if failure is None:
                 self._pace.ran(batch.tokens, seconds)
-                self._batches += 1
-                self._items += len(batch.entries)
-                self._tokens += batch.tokens
-                self._busy_s += seconds
-            return
-        if isinstance(error, OutOfMemoryError):
-            with self._changed:
+            elif isinstance(failure, OutOfMemoryError):
                 self._pace.shrink(batch.tokens)
-        self._retry_in_halves(replica, batch.entries, error)
-
-    def _retry_in_halves(self, replica: Model, entries: list[Entry], error: Exception) -> None:
-        """Runs what failed again, in halves, until only the culprit fails."""
-        entries = [entry for entry in entries if not entry.job.ended]
-        if len(entries) == 1:
-            job, place = entries[0].job, entries[0].place
-            job.fail(_of_item(error, place))
-            return
-        middle = len(entries) // 2
-        for half in (entries[:middle], entries[middle:]):
-            half = [entry for entry in half if not entry.job.ended]
-            if not half:
-                continue
-            failure = self._attempt(replica, half, None)
-            if failure is not None:
-                self._retry_in_halves(replica, half, failure)
-
-    def _attempt(self, replica: Model, entries: list[Entry], prepared: Any) -> Exception | None:
-        """Runs entries and hands the results out; what it failed with.
-
-        Raises:
-            DeviceError: Trying again is of no use.
-        """
-        started = time.perf_counter()
-        try:
-            if isinstance(prepared, Exception):
-                raise prepared
-            rows = replica.run(self._prepared(replica, entries) if prepared is None else prepared)
-            if len(rows) != len(entries):
-                raise ScoringError(f"the model gave {len(rows)} results for {len(entries)} items")
-        except DeviceError:
-            raise
-        except Exception as error:
-            # Without its traceback, which holds the tensors of the batch that failed.
-            return error.with_traceback(None)
-        _deliver(entries, rows, (time.perf_counter() - started) * 1000.0)
-        return None
 
     def _break(self, error: GPURerankError) -> None:
         """Ends everything: who waits is told, who comes is refused."""
@@ -442,21 +360,3 @@ def _result(job: Job, call: Call, stage: str) -> Answer:
 def _again(error: GPURerankError) -> GPURerankError:
     """The same error anew: one that is raised on many threads would gather their tracebacks."""
     return type(error)(*error.args)
-
-
-def _deliver(entries: Sequence[Entry], rows: FloatArray, run_ms: float) -> None:
-    of_job: dict[Job, list[int]] = {}
-    for row, entry in enumerate(entries):
-        of_job.setdefault(entry.job, []).append(row)
-    for job, found in of_job.items():
-        job.put([entries[row].place for row in found], rows[found], run_ms)
-
-
-def _of_item(error: Exception, place: int) -> ScoringError:
-    if isinstance(error, OutOfMemoryError):
-        return OutOfMemoryError(
-            f"item {place} alone does not fit into memory; lower max_length or use a smaller model"
-        )
-    wrapped = ScoringError(f"the model failed on item {place}: {error}")
-    wrapped.__cause__ = error
-    return wrapped

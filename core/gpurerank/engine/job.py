@@ -14,7 +14,7 @@ from gpurerank.errors import ClosedError, DeadlineError
 from gpurerank.types import FloatArray
 
 if TYPE_CHECKING:
-    from gpurerank.models.packing import Tokens
+    pass
 
 Item = tuple[str, str]
 
@@ -111,14 +111,3 @@ class Job:
         if not self.ended and self.late:
             self.fail(DeadlineError(TOO_LATE))
         return self.ended
-
-
-class Entry:
-    """One item of a job, ready to run."""
-
-    __slots__ = ("job", "place", "tokens")
-
-    def __init__(self, job: Job, place: int, tokens: Tokens) -> None:
-        self.job = job
-        self.place = place
-        self.tokens = tokens

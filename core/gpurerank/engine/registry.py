@@ -8,7 +8,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from gpurerank.engine.engine import BatchModel, Engine
+from gpurerank.engine.batch import BatchModel
+from gpurerank.engine.engine import Engine
 from gpurerank.errors import ClosedError
 from gpurerank.models.memory import free_unused
 

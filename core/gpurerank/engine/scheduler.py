@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from gpurerank.engine.job import Entry, Item, Job
+from gpurerank.engine.batch import Entry
+from gpurerank.engine.job import Item, Job
 
 if TYPE_CHECKING:
     from gpurerank.models.packing import Tokens

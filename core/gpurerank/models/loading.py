@@ -87,7 +87,10 @@ class ModelSpec:
 
     def on_each_device(self) -> list[ModelSpec]:
         """The same for every device by itself."""
-        return [replace(self, device=device) for device in self.device.split(",")]
+        names = self.device.split(",")
+        if "cpu" in names:
+            devices.respect_cpu_quota()
+        return [replace(self, device=name) for name in names]
 
 
 def load_cross_encoder(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> CrossEncoder:

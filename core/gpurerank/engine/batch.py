@@ -1,0 +1,140 @@
+"""One batch: what a model must offer to run it, and who pays when it fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gpurerank.engine.job import Item, Job
+from gpurerank.errors import DeviceError, OutOfMemoryError, ScoringError
+from gpurerank.types import FloatArray
+
+if TYPE_CHECKING:
+    from gpurerank.models.packing import Tokens
+
+
+class BatchModel(Protocol):
+    """What an engine runs: ``tokenize`` and ``prepare`` on one thread, ``run`` on another."""
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that an item may have."""
+        ...
+
+    @property
+    def tokens_per_batch(self) -> tuple[int, int]:
+        """Tokens below which a batch uses the device badly, and the most that it may have."""
+        ...
+
+    def tokenize(self, items: Sequence[Item]) -> list[Any]:
+        """Token ids of each item."""
+        ...
+
+    def prepare(self, items: Sequence[Item], tokens: Sequence[Any]) -> Any:
+        """A batch, laid out on the host."""
+        ...
+
+    def run(self, batch: Any) -> FloatArray:
+        """One row for each item of a batch."""
+        ...
+
+
+class Entry:
+    """One item of a job, ready to run."""
+
+    __slots__ = ("job", "place", "tokens")
+
+    def __init__(self, job: Job, place: int, tokens: Tokens) -> None:
+        self.job = job
+        self.place = place
+        self.tokens = tokens
+
+
+def tokens_in(entries: Sequence[Entry]) -> int:
+    """Tokens that entries have together."""
+    return sum(entry.tokens.length for entry in entries)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Entries of any jobs, laid out.
+
+    Attributes:
+        entries: What is in it.
+        tokens: Tokens that they have.
+        prepared: What the model made of them, or why it could not.
+    """
+
+    entries: list[Entry]
+    tokens: int
+    prepared: Any
+
+    @classmethod
+    def of(cls, model: BatchModel, entries: list[Entry]) -> Batch:
+        """Lays entries out; an error is kept for ``execute``, which finds out whose it is."""
+        try:
+            items = [entry.job.items[entry.place] for entry in entries]
+            prepared = model.prepare(items, [entry.tokens for entry in entries])
+        except Exception as error:
+            prepared = error.with_traceback(None)
+        return cls(entries, tokens_in(entries), prepared)
+
+
+def execute(model: BatchModel, batch: Batch) -> Exception | None:
+    """Runs a batch and hands its results out; what fails is tried again in halves.
+
+    So only the job of the entry that fails alone fails. Returns what the whole batch failed with.
+
+    Raises:
+        DeviceError: Trying again is of no use.
+    """
+    failure = _attempt(model, batch)
+    if failure is None:
+        return None
+    entries = [entry for entry in batch.entries if not entry.job.ended]
+    if len(entries) == 1:
+        entries[0].job.fail(_of_item(failure, entries[0].place))
+        return failure
+    middle = len(entries) // 2
+    for half in (entries[:middle], entries[middle:]):
+        alive = [entry for entry in half if not entry.job.ended]
+        if alive:
+            execute(model, Batch.of(model, alive))
+    return failure
+
+
+def _attempt(model: BatchModel, batch: Batch) -> Exception | None:
+    started = time.perf_counter()
+    try:
+        if isinstance(batch.prepared, Exception):
+            raise batch.prepared
+        rows = model.run(batch.prepared)
+        if len(rows) != len(batch.entries):
+            raise ScoringError(f"the model gave {len(rows)} results for {len(batch.entries)} items")
+    except DeviceError:
+        raise
+    except Exception as error:
+        # Without its traceback, which holds the tensors of the batch that failed.
+        return error.with_traceback(None)
+    _deliver(batch.entries, rows, (time.perf_counter() - started) * 1000.0)
+    return None
+
+
+def _deliver(entries: Sequence[Entry], rows: FloatArray, run_ms: float) -> None:
+    of_job: dict[Job, list[int]] = {}
+    for row, entry in enumerate(entries):
+        of_job.setdefault(entry.job, []).append(row)
+    for job, found in of_job.items():
+        job.put([entries[row].place for row in found], rows[found], run_ms)
+
+
+def _of_item(error: Exception, place: int) -> ScoringError:
+    if isinstance(error, OutOfMemoryError):
+        return OutOfMemoryError(
+            f"item {place} alone does not fit into memory; lower max_length or use a smaller model"
+        )
+    wrapped = ScoringError(f"the model failed on item {place}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
