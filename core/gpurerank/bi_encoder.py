@@ -26,7 +26,7 @@ class BiEncoder:
 
     Args:
         model: "embedded", a folder or a hub id: any sentence-transformers bi-encoder.
-        device: "auto" or a torch device.
+        device: "auto", a torch device, or several, such as "cuda:0,cuda:1": one copy on each.
         dtype: "auto", "float32", "bfloat16" or "float16".
         revision: Branch, tag or commit on the hub.
         max_length: Tokens of a text; None is the model's own limit. What is longer is cut.

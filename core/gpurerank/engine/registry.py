@@ -77,7 +77,7 @@ class Registry:
         # Reentrant: a finalizer may release while this thread holds it.
         self._lock = threading.RLock()
         # Apart from the other, so that closing one model never waits for another's download;
-        # one at a time, because transformers' loading is not safe between threads.
+        # one at a time, because loading is not safe between threads.
         self._loading = threading.Lock()
 
     def acquire(
