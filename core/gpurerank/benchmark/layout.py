@@ -24,9 +24,9 @@ def skipped(seconds: float | None) -> str:
 
 
 def tail(times_ms: Sequence[float]) -> str:
-    """The 95th percentile, or the longest where too few rounds tell it, and which of both."""
+    """The 95th percentile, or "≤" and the longest where too few rounds tell it."""
     found = p95(times_ms)
-    return f"max {number(max(times_ms))}" if found is None else f"p95 {number(found)}"
+    return f"≤{number(max(times_ms))}" if found is None else number(found)
 
 
 def titled(title: str, *columns: str) -> Table:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from gpurerank.benchmark.options import BenchOptions
 from gpurerank.benchmark.rates import best_rate, matrix_rates
 from gpurerank.benchmark.records import ContenderRecord
 from gpurerank.benchmark.report import ModelRecord
-from gpurerank.benchmark.rounds import Pace
+from gpurerank.benchmark.rounds import Pace, timed_ms
 from gpurerank.benchmark.search import find_best
 from gpurerank.benchmark.shapes import ModelShape
 from gpurerank.benchmark.stand_ins import BenchModel
@@ -26,8 +26,10 @@ from gpurerank.benchmark.texts import REALISTIC, TextMaker
 from gpurerank.models.loading import quiet
 
 MAX_LENGTH = 512
-# Pairs that all contenders score before anything is timed, and pairs of the search for the best.
+# Pairs that all contenders score before anything is timed; that guess their pace; that find the
+# best setting.
 COMPARED = {"cpu": 32, "cuda": 200}
+SMALL = 10
 SEARCHED = {"cpu": 64, "cuda": 512}
 
 
@@ -187,20 +189,24 @@ def _compare(subject: Subject) -> None:
     for contender in list(subject.contenders):
         subject.say(f"comparing scores: {contender.name}")
         try:
-            contender.score(request.pairs[:4])
-            started = time.perf_counter()
             scores[contender.name] = contender.score(request.pairs)
         except Exception as error:
             if contender.name == who.REFERENCE:
                 raise
             subject.drop(contender, error)
-            continue
-        seconds = time.perf_counter() - started
-        subject.pace.note(contender.name, subject.work(request.lengths), seconds)
+    _time_small(subject)
     reference = scores[who.REFERENCE]
     subject.record.agreement = [
         compare(each.name, each.dtype, scores[each.name], reference) for each in subject.contenders
     ]
+
+
+def _time_small(subject: Subject) -> None:
+    """A first guess of each one's pace: the comparison ran cold."""
+    request = subject.texts.request(REALISTIC, SMALL)
+    for contender in subject.contenders:
+        seconds = timed_ms(partial(contender.rank, request.query, request.passages)) / 1e3
+        subject.pace.note(contender.name, subject.work(request.lengths), seconds)
 
 
 def _measure_device(subject: Subject) -> None:

@@ -106,8 +106,8 @@ def _rates(model: ModelRecord, bandwidth: float) -> Text:
 
 
 def _concurrency(cells: Sequence[ConcurrencyCell]) -> Table:
-    title = "Callers at the same time, 20 passages each, realistic lengths; waits in ms"
-    table = titled(title, "", "callers", "pairs/s", "tokens/s", "wait p50", "wait tail")
+    title = "Callers at the same time, 20 passages each, realistic lengths; waits in ms (≤: max)"
+    table = titled(title, "", "callers", "pairs/s", "tokens/s", "wait p50", "wait p95")
     for cell in cells:
         if not cell.wall_s:
             said = skipped(cell.skipped_s) or "not measured"
@@ -130,7 +130,7 @@ def _lines(model: ModelRecord) -> Iterator[Text]:
     beside, split = model.beside, model.split
     if beside is not None:
         said = skipped(beside.skipped_s) or (
-            f"{tail(beside.alone_ms)} ms alone, {tail(beside.beside_ms)} ms beside"
+            f"p95 {tail(beside.alone_ms)} ms alone, {tail(beside.beside_ms)} ms beside"
             f" ({beside.p95_ratio or 0:.1f} times)"
         )
         yield Text(f"{beside.callers} callers beside one of {beside.pairs_beside:,} pairs: {said}")
