@@ -156,7 +156,7 @@ def bench(
         typer.Option(
             "--model",
             "-m",
-            help="'minilm-l6' or 'bge-m3' (random weights), a hub id or a folder; may be repeated.",
+            help="'minilm-l6', 'bge-m3' (random), 'embedded', a hub id or a folder; repeatable.",
         ),
     ] = None,
     candidates: Annotated[

@@ -10,6 +10,7 @@ from gpurerank.benchmark.records import LatencyCell, Timing
 from gpurerank.benchmark.rounds import LEAST_ROUNDS, Budget, rotated, timed_ms, uncollected
 from gpurerank.benchmark.subject import Subject
 from gpurerank.benchmark.texts import REALISTIC, Request
+from gpurerank.errors import DataError
 
 MOST_WARM_UPS = 3
 # A round that is a larger part of its cell needs none: everyone is warm from the comparison.
@@ -20,8 +21,14 @@ def measure_latency(subject: Subject) -> None:
     """Fills the record's latency cells, those that matter most first."""
     budget = Budget(subject.options.limit_s, subject.most_rounds)
     for lengths, candidates in planned(subject.options.lengths, subject.options.candidates):
+        if lengths != REALISTIC and int(lengths) > subject.max_length:
+            subject.note(f"{lengths} tokens a pair left out: the model takes {subject.max_length}")
+            continue
         subject.say(f"latency: {candidates:,} candidates, {lengths}")
-        _measure(subject, budget, lengths, candidates)
+        try:
+            _measure(subject, budget, lengths, candidates)
+        except DataError as error:
+            subject.note(str(error))
 
 
 def planned(lengths: tuple[str, ...], candidates: tuple[int, ...]) -> list[tuple[str, int]]:

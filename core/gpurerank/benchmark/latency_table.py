@@ -45,7 +45,7 @@ def _figure(cell: LatencyCell, contender: str, wrong: bool) -> str:
         return ""
     middle = number(timing.median_ms)
     if wrong:
-        return f"[red]({middle})\nnot comparable[/]"
+        return f"[red]({middle})\ndisagrees[/]"
     shown = f"[bold]{middle}[/]" if contender in (OURS, SEEN) else middle
     return f"{shown}\n[dim]{tail(timing.times_ms)}{_share(cell, timing)}[/]"
 

@@ -93,6 +93,8 @@ def _plot(axes: Any, model: ModelRecord, cells: Sequence[LatencyCell]) -> None:
 
 def _name_ends(axes: Any, ends: Sequence[tuple[float, float, str, str]]) -> None:
     """Writes each name beside its line's end, moved apart where two would lie on each other."""
+    # The scale is settled lazily, and the places below are those of now.
+    axes.autoscale_view()
     # In the axes' own height, where letters have a height too.
     place = axes.transData + axes.transAxes.inverted()
     last = -1.0

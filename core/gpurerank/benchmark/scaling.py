@@ -9,7 +9,7 @@ from gpurerank.benchmark.contenders import OURS
 from gpurerank.benchmark.memory import peak_growth
 from gpurerank.benchmark.records import PeakRecord, SplitRecord
 from gpurerank.benchmark.rounds import Budget, uncollected
-from gpurerank.benchmark.subject import MAX_LENGTH, Subject
+from gpurerank.benchmark.subject import Subject
 from gpurerank.benchmark.texts import REALISTIC, Request
 from gpurerank.reranker import Reranker
 
@@ -77,5 +77,5 @@ def _fresh(subject: Subject) -> Reranker:
         subject.model.folder,
         device=str(subject.device),
         dtype=options.dtype,
-        max_length=MAX_LENGTH,
+        max_length=subject.max_length,
     )

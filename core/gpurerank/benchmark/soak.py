@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 
 from gpurerank.benchmark.memory import gpu_bytes, resident_bytes
 from gpurerank.benchmark.records import MemorySample, SoakRecord
-from gpurerank.benchmark.subject import MAX_LENGTH, Subject
+from gpurerank.benchmark.subject import Subject
 from gpurerank.benchmark.texts import corpus_words
 from gpurerank.reranker import Reranker
 
 THREADS = 4
 TASKS = 4
 MOST_CANDIDATES = 200
+# Several windows of the usual models, so that long passages take part.
+MOST_WORDS = 1_000
 SAMPLES = 400
 WARM_UP_SHARE = 0.2
 
@@ -64,7 +66,7 @@ class Traffic:
 
     def _text(self, words: float) -> str:
         start = self._random.randrange(len(self._words) - 1)
-        return " ".join(self._words[start : start + max(1, min(round(words), 2_000))])
+        return " ".join(self._words[start : start + max(1, min(round(words), MOST_WORDS))])
 
 
 def soak(subject: Subject) -> SoakRecord:
@@ -75,7 +77,7 @@ def soak(subject: Subject) -> SoakRecord:
         subject.model.folder,
         device=str(subject.device),
         dtype=subject.options.dtype,
-        max_length=MAX_LENGTH,
+        max_length=subject.max_length,
     ) as reranker:
         tally = Tally(time.monotonic() + seconds)
         callers = [

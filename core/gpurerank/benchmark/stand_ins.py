@@ -19,6 +19,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from gpurerank.benchmark.texts import TextMaker, corpus_words
 from gpurerank.errors import ModelNotFoundError
+from gpurerank.models import embedded
 from gpurerank.models.loading import quiet
 
 SEED = 7
@@ -48,9 +49,8 @@ class StandIn:
 
 
 def _minilm_tokenizer() -> Any:
-    from gpurerank.models.embedded import base_folder
-
-    return transformers.AutoTokenizer.from_pretrained(base_folder(), local_files_only=True)
+    folder = embedded.base_folder()
+    return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 STAND_INS = {
@@ -85,21 +85,22 @@ STAND_INS = {
 
 def prepare(name: str, cache: Path) -> BenchModel:
     """The model of that name, made where it is a stand-in that is not in the cache yet."""
+    if name == embedded.NAME:
+        return BenchModel(
+            name, str(_made(cache, f"embedded-{embedded.delta_sha256()[:16]}", _save))
+        )
     if name not in STAND_INS:
         return BenchModel(name, name)
     stand_in = STAND_INS[name]
     tokenizer = _own_tokenizer(stand_in)
     stood_in = "stand-in" if tokenizer is None else "its own"
-    folder = cache / f"{name}-{'unigram' if tokenizer is None else 'own'}-{RECIPE}"
-    if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        # Renamed when it is whole, so that an interrupted run leaves no half model.
-        building = Path(tempfile.mkdtemp(dir=cache))
-        try:
-            _build(stand_in, tokenizer or unigram_tokenizer(stand_in.prefix == "Bert"), building)
-            building.rename(folder)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+    folder = _made(
+        cache,
+        f"{name}-{'unigram' if tokenizer is None else 'own'}-{RECIPE}",
+        lambda building: _build(
+            stand_in, tokenizer or unigram_tokenizer(stand_in.prefix == "Bert"), building
+        ),
+    )
     return BenchModel(name, str(folder), "random", stood_in)
 
 
@@ -136,6 +137,25 @@ def unigram_tokenizer(token_types: bool = False) -> Any:
             "attention_mask",
         ],
     )
+
+
+def _made(cache: Path, name: str, make: Callable[[Path], None]) -> Path:
+    folder = cache / name
+    if not folder.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        # Renamed when it is whole, so that an interrupted run leaves no half model.
+        building = Path(tempfile.mkdtemp(dir=cache))
+        try:
+            make(building)
+            building.rename(folder)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    return folder
+
+
+def _save(folder: Path) -> None:
+    with quiet():
+        embedded.load_cross_encoder("cpu", torch.float32).save_pretrained(str(folder))
 
 
 def _own_tokenizer(stand_in: StandIn) -> Any:

@@ -39,6 +39,7 @@ class Subject:
 
     Attributes:
         record: Where they write.
+        max_length: Tokens of a pair, the same for everyone.
         options: What was asked for.
         most_rounds: Of a cell.
         say: Shows what is going on.
@@ -49,6 +50,7 @@ class Subject:
     record: ModelRecord
     options: BenchOptions
     device: torch.device
+    max_length: int
     texts: TextMaker
     shape: ModelShape | None
     most_rounds: int
@@ -105,12 +107,14 @@ def load_subject(
     with quiet():
         config: Any = AutoConfig.from_pretrained(model.folder)
         tokenizer: Any = AutoTokenizer.from_pretrained(model.folder)
+    max_length = _max_length(config)
     subject = Subject(
         model,
         ModelRecord(model.name, model.weights, model.tokenizer),
         options,
         device,
-        TextMaker(tokenizer, MAX_LENGTH),
+        max_length,
+        TextMaker(tokenizer, max_length),
         ModelShape.of(config),
         options.rounds or (50 if device.type == "cuda" else 20),
         say,
@@ -128,23 +132,30 @@ def load_subject(
     return subject
 
 
+def _max_length(config: Any) -> int:
+    limit = int(getattr(config, "max_position_embeddings", MAX_LENGTH))
+    # RoBERTa's family counts positions from padding_idx + 1 on.
+    begun = 2 if config.model_type in ("camembert", "roberta", "xlm-roberta") else 0
+    return min(MAX_LENGTH, limit - begun)
+
+
 def _load(subject: Subject) -> None:
     folder, device = subject.model.folder, subject.device
     subject.say("loading gpurerank")
-    subject.contenders += who.ours(folder, device, subject.options.dtype, MAX_LENGTH)
+    subject.contenders += who.ours(folder, device, subject.options.dtype, subject.max_length)
     subject.say("loading sentence-transformers")
-    float32 = who.sentence_transformer(folder, device, "float32", MAX_LENGTH)
+    float32 = who.sentence_transformer(folder, device, "float32", subject.max_length)
     reference = who.of_sentence_transformer(who.REFERENCE, float32, "float32", who.BATCH_SIZE)
     subject.contenders.append(reference)
     subject.say("searching sentence-transformers' best setting")
     pairs = subject.texts.request(REALISTIC, SEARCHED.get(device.type, 64)).pairs
     halves = who.half_formats(device, subject.options.dtype)
     limit_s = subject.options.limit_s
-    best, tried = find_best(folder, device, halves, MAX_LENGTH, float32, pairs, limit_s)
+    best, tried = find_best(folder, device, halves, subject.max_length, float32, pairs, limit_s)
     subject.contenders.append(best)
     if _fits(folder, device):
         subject.say("loading transformers")
-        subject.contenders.append(who.plain(folder, device, MAX_LENGTH))
+        subject.contenders.append(who.plain(folder, device, subject.max_length))
     else:
         subject.note("transformers left out: the memory does not hold one more copy")
     _load_openvino(subject, best)
@@ -161,7 +172,7 @@ def _load_openvino(subject: Subject, best: Contender) -> None:
         return
     subject.say("exporting to OpenVINO")
     try:
-        model, dtype = who.openvino(subject.model.folder, MAX_LENGTH)
+        model, dtype = who.openvino(subject.model.folder, subject.max_length)
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0][:160]
         subject.note(f"OpenVINO is not compared: {type(error).__name__}: {reason}")

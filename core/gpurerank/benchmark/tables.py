@@ -26,6 +26,9 @@ def render(report: Report) -> Iterator[RenderableType]:
         yield _rates(model, report.bandwidth_giga_bytes_s)
         for lengths in dict.fromkeys(cell.lengths for cell in model.latency):
             yield latency_table(model, lengths)
+        if model.latency and model.disagreeing():
+            names = ", ".join(sorted(model.disagreeing()))
+            yield Text(f"In brackets: not comparable, other scores than float32 ({names}).", "red")
         if model.concurrency:
             yield _concurrency(model.concurrency)
         yield from _lines(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import re
@@ -79,17 +80,19 @@ class TextMaker:
         Raises:
             DataError: The tokenizer cannot make pairs of exactly so many tokens.
         """
-        query = " ".join(self._stretch(QUERY_WORDS))
         if lengths == REALISTIC:
+            query = " ".join(self._stretch(QUERY_WORDS))
             words = realistic_words(candidates)
             self._random.shuffle(words)
             room = self._max_length - self._count([(query, "")])[0]
-            passages = [self._passage(count, room) for count in words]
+            passages = [" ".join(self._within(self._stretch(count), room)) for count in words]
             pairs = [(query, passage) for passage in passages]
             # A word may have a token more inside a text than by itself.
             counts = [min(count, self._max_length) for count in self._count(pairs)]
             return Request(query, passages, counts)
         wanted = int(lengths)
+        # Short pairs of a tokenizer that cuts words small must leave room for a passage.
+        query = " ".join(self._within(self._stretch(QUERY_WORDS), wanted // 4))
         passages = self._exact(query, wanted, candidates)
         return Request(query, passages, [wanted] * candidates)
 
@@ -114,28 +117,18 @@ class TextMaker:
         return passage[: max(1, len(passage) + missing)]
 
     def _filled(self, room: int) -> list[str]:
-        words: list[str] = []
-        left = room
-        for word in self._stretch(max(room, 1)):
-            if self._sizes[word] > left:
-                break
-            words.append(word)
-            left -= self._sizes[word]
-        return words + self._fill(left)
+        words = self._within(self._stretch(max(room, 1)), room)
+        return words + self._fill(room - sum(self._sizes[word] for word in words))
 
     def _fill(self, tokens: int) -> list[str]:
         if tokens > 0 and not self._single:
             raise DataError("the tokenizer has no word of one token to fill passages with")
         return [self._random.choice(self._single) for _ in range(tokens)]
 
-    def _passage(self, words: int, room: int) -> str:
-        chosen: list[str] = []
-        for word in self._stretch(words):
-            room -= self._sizes[word]
-            if room < 0 and chosen:
-                break
-            chosen.append(word)
-        return " ".join(chosen)
+    def _within(self, words: Sequence[str], room: int) -> list[str]:
+        """The first words, as many as have no more tokens than that."""
+        sizes = itertools.accumulate(self._sizes[word] for word in words)
+        return [word for word, size in zip(words, sizes, strict=True) if size <= room]
 
     def _stretch(self, words: int) -> list[str]:
         start = self._random.randrange(len(self._words))
