@@ -46,8 +46,9 @@ def _compare(
     name: str, core: Callable[[], object], through_plugin: Callable[[], object]
 ) -> OverheadRecord:
     times: dict[Callable[[], object], list[float]] = {core: [], through_plugin: []}
-    for number in range(WARM_UPS + ROUNDS):
-        with uncollected():
+    # Collected once for all rounds: with a framework loaded it takes longer than a round.
+    with uncollected():
+        for number in range(WARM_UPS + ROUNDS):
             for call in rotated([[core], [through_plugin]], number):
                 times[call].append(timed_ms(call))
     return OverheadRecord(

@@ -43,7 +43,9 @@ def draw(report: Report, folder: Path, stem: str) -> list[Path]:
             cells = [c for c in model.latency if c.lengths == lengths and c.timings]
             cells.sort(key=lambda cell: cell.candidates)
             if len(cells) > 1:
-                name = "".join(c if c.isalnum() or c in "-." else "-" for c in model.name)
+                name = "".join(c if c.isalnum() or c in "-." else "-" for c in model.name).strip(
+                    "-"
+                )
                 written += _draw(report, model, cells, folder / f"{stem}-{name}-{lengths}")
     return written
 

@@ -72,7 +72,7 @@ class Traffic:
 def soak(subject: Subject) -> SoakRecord:
     """Runs threads and tasks against one reranker until the time is over."""
     seconds = subject.options.soak_s
-    subject.say(f"soak: {seconds:.0f} s")
+    subject.say(f"soak: {seconds:g} s")
     with Reranker(
         subject.model.folder,
         device=str(subject.device),

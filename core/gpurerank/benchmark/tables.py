@@ -152,7 +152,7 @@ def _lines(model: ModelRecord) -> Iterator[Text]:
 
 def _soak(soak: SoakRecord) -> Text:
     said = (
-        f"soak of {soak.seconds:.0f} s: {soak.calls:,} calls, {soak.pairs:,} pairs,"
+        f"soak of {soak.seconds:g} s: {soak.calls:,} calls, {soak.pairs:,} pairs,"
         f" {soak.errors} errors, resident memory {_percent(soak.resident_growth_percent)},"
         f" GPU memory {_percent(soak.gpu_growth_percent)}"
     )
