@@ -181,7 +181,7 @@ def subject_of(contenders: list[Contender], notes: list[str], **options: Any) ->
         512,
         TextMaker(wordpiece_tokenizer(), 512),
         SHAPE,
-        20,
+        5,
         lambda _: None,
         notes.append,
         contenders,
@@ -203,11 +203,11 @@ def test_all_contenders_of_a_round_get_the_same_new_texts() -> None:
     subject.record.rates = [MatrixRate("float32", 1, 1, 1, 1.0)]
     measure_latency(subject)
     (cell,) = subject.record.latency
-    assert {t.contender: len(t.times_ms) for t in cell.timings} == dict.fromkeys(names, 20)
-    counted = calls[-60:]
-    rounds = [counted[i : i + 3] for i in range(0, 60, 3)]
+    assert {t.contender: len(t.times_ms) for t in cell.timings} == dict.fromkeys(names, 5)
+    counted = calls[-15:]
+    rounds = [counted[i : i + 3] for i in range(0, 15, 3)]
     assert all(len({text for _, text in each}) == 1 for each in rounds)
-    assert len({text for _, text in counted}) == 20
+    assert len({text for _, text in counted}) == 5
     assert [name for name, _ in rounds[1]] == ["other", OURS, SEEN]
     assert cell.operations == SHAPE.operations([32, 32])
     assert cell.floor_ms == pytest.approx(cell.operations / 1e9 * 1e3)
@@ -336,7 +336,7 @@ def test_overhead_is_measured_for_each_installed_plugin() -> None:
 
 def test_the_command_measures_shows_and_writes(tiny: str, tmp_path: Path) -> None:
     arguments = ["--model", tiny, "--device", "cpu", "--candidates", "2,4", "--lengths", "32"]
-    arguments += ["--callers", "1", "--rounds", "2", "--limit-s", "3", "--soak", "0.1"]
+    arguments += ["--callers", "1", "--rounds", "2", "--limit-s", "2", "--soak", "0.1"]
     result = subprocess.run(
         [sys.executable, "-m", "gpurerank.cli", "bench", *arguments, "-o", str(tmp_path)],
         capture_output=True,

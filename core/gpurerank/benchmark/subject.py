@@ -22,10 +22,15 @@ from gpurerank.benchmark.rounds import Pace, timed_ms
 from gpurerank.benchmark.search import find_best
 from gpurerank.benchmark.shapes import ModelShape
 from gpurerank.benchmark.stand_ins import BenchModel
-from gpurerank.benchmark.texts import REALISTIC, TextMaker
+from gpurerank.benchmark.texts import REALISTIC, Request, TextMaker
+from gpurerank.models.devices import dtype_name, resolve_dtype
 from gpurerank.models.loading import quiet
 
 MAX_LENGTH = 512
+# What a sample may take at the floor, with pairs of so many tokens, and its least size.
+SAMPLE_S = 3.0
+TYPICAL_TOKENS = 140
+LEAST_SAMPLE = 6
 # Pairs that all contenders score before anything is timed; that guess their pace; that find the
 # best setting.
 COMPARED = {"cpu": 32, "cuda": 200}
@@ -123,9 +128,9 @@ def load_subject(
     if subject.shape is None:
         note(f"{model.name}: no floor for the architecture {config.model_type!r}")
     try:
+        _measure_device(subject)
         _load(subject)
         _compare(subject)
-        _measure_device(subject)
     except BaseException:
         subject.close()
         raise
@@ -139,6 +144,20 @@ def _max_length(config: Any) -> int:
     return min(MAX_LENGTH, limit - begun)
 
 
+def _measure_device(subject: Subject) -> None:
+    subject.say("measuring the device")
+    device, dtype = subject.device, subject.options.dtype
+    used = [dtype_name(resolve_dtype(dtype, device)), "float32", *who.half_formats(device, dtype)]
+    subject.record.rates = matrix_rates(device, list(dict.fromkeys(used)), subject.shape)
+
+
+def _sample(subject: Subject, most: int) -> Request:
+    """Pairs that the device could do in a few seconds: a large model on a CPU takes fewer."""
+    one_ms = subject.floor_ms(subject.work([TYPICAL_TOKENS])) or 0.0
+    fitting = int(SAMPLE_S * 1e3 / one_ms) if one_ms else most
+    return subject.texts.request(REALISTIC, max(LEAST_SAMPLE, min(most, fitting)))
+
+
 def _load(subject: Subject) -> None:
     folder, device = subject.model.folder, subject.device
     subject.say("loading gpurerank")
@@ -148,7 +167,7 @@ def _load(subject: Subject) -> None:
     reference = who.of_sentence_transformer(who.REFERENCE, float32, "float32", who.BATCH_SIZE)
     subject.contenders.append(reference)
     subject.say("searching sentence-transformers' best setting")
-    pairs = subject.texts.request(REALISTIC, SEARCHED.get(device.type, 64)).pairs
+    pairs = _sample(subject, SEARCHED.get(device.type, 64)).pairs
     halves = who.half_formats(device, subject.options.dtype)
     limit_s = subject.options.limit_s
     best, tried = find_best(folder, device, halves, subject.max_length, float32, pairs, limit_s)
@@ -195,7 +214,7 @@ def _fits(folder: str, device: torch.device) -> bool:
 
 def _compare(subject: Subject) -> None:
     """Scores the same pairs with everyone; who fails is left out, who disagrees is marked."""
-    request = subject.texts.request(REALISTIC, COMPARED.get(subject.device.type, 32))
+    request = _sample(subject, COMPARED.get(subject.device.type, 32))
     scores: dict[str, list[float]] = {}
     for contender in list(subject.contenders):
         subject.say(f"comparing scores: {contender.name}")
@@ -214,13 +233,7 @@ def _compare(subject: Subject) -> None:
 
 def _time_small(subject: Subject) -> None:
     """A first guess of each one's pace: the comparison ran cold."""
-    request = subject.texts.request(REALISTIC, SMALL)
+    request = _sample(subject, SMALL)
     for contender in subject.contenders:
         seconds = timed_ms(partial(contender.rank, request.query, request.passages)) / 1e3
         subject.pace.note(contender.name, subject.work(request.lengths), seconds)
-
-
-def _measure_device(subject: Subject) -> None:
-    subject.say("measuring the device")
-    dtypes = list(dict.fromkeys(contender.dtype for contender in subject.contenders))
-    subject.record.rates = matrix_rates(subject.device, dtypes, subject.shape)
