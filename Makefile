@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check wheel clean
+.PHONY: demo test check bench wheel clean
 
 # Hugging Face's hub is not asked: all that these targets need is installed.
 export HF_HUB_OFFLINE = 1
@@ -19,6 +19,9 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/gpurerank bench --output docs/benchmarks
 
 wheel: $(VENV)/.dev
 	$(BIN)/python -m build

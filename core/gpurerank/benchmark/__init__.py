@@ -1,0 +1,1 @@
+"""The comparison that anyone runs on their own hardware: ``gpurerank bench``."""

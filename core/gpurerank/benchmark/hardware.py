@@ -1,0 +1,87 @@
+"""The machine and the versions, so that figures of two runs can be told apart."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+from gpurerank.benchmark.records import Hardware
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "tokenizers",
+    "numpy",
+    "openvino",
+    "optimum-intel",
+)
+INSTRUCTION_SETS = ("avx2", "fma", "avx512", "avx_vnni", "amx", "asimd", "sve", "bf16", "i8mm")
+
+
+def find_hardware(device: torch.device) -> Hardware:
+    """What this machine says of itself."""
+    cpu, flags = _cpu()
+    found = Hardware(cpu, flags, os.cpu_count() or 0, torch.get_num_threads(), _memory_bytes())
+    if device.type != "cuda":
+        return found
+    properties = torch.cuda.get_device_properties(device)
+    return Hardware(
+        found.cpu,
+        found.instruction_sets,
+        found.cores,
+        found.threads,
+        found.memory_bytes,
+        properties.name,
+        properties.total_memory,
+        _driver(device.index or 0),
+        torch.version.cuda or "",
+    )
+
+
+def find_versions() -> dict[str, str]:
+    """Versions by package; those that are not installed are left out."""
+    # By name: the root stands for every layer, and an import statement would point upwards.
+    ours = str(importlib.import_module("gpurerank").__version__)
+    found = {"python": platform.python_version(), "gpurerank": ours}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    # The build, such as +cu130, is part of what was measured.
+    found["torch"] = str(torch.__version__)
+    return found
+
+
+def _cpu() -> tuple[str, list[str]]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor() or platform.machine(), []
+    lines = [line.split(":", 1) for line in text.splitlines() if ":" in line]
+    values = {name.strip().lower(): value.strip() for name, value in reversed(lines)}
+    flags = (values.get("flags") or values.get("features") or "").split()
+    wanted = sorted(flag for flag in flags if flag.startswith(INSTRUCTION_SETS))
+    return values.get("model name") or platform.machine(), wanted
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
+def _driver(index: int) -> str:
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "-i", str(index)]
+    try:
+        found = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return found.stdout.strip()

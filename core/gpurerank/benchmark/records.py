@@ -1,0 +1,199 @@
+"""What the sections of the benchmark find: values, every round among them."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+
+from gpurerank.benchmark.rounds import p95
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """The machine; an empty string or 0 where it could not be found out."""
+
+    cpu: str
+    instruction_sets: list[str]
+    cores: int
+    threads: int
+    memory_bytes: int
+    gpu: str = ""
+    gpu_memory_bytes: int = 0
+    driver: str = ""
+    cuda: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixRate:
+    """The best rate of several products (rows, inner) x (inner, columns), in 10^9 a second."""
+
+    dtype: str
+    rows: int
+    inner: int
+    columns: int
+    giga_operations_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """One contender in one cell: every round, in milliseconds, in the order they ran."""
+
+    contender: str
+    times_ms: list[float]
+
+    @property
+    def median_ms(self) -> float:
+        """The middle of all rounds."""
+        return statistics.median(self.times_ms)
+
+    @property
+    def p95_ms(self) -> float | None:
+        """The 95th percentile; None under 20 rounds, which cannot tell it."""
+        return p95(self.times_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting that the search for the best one tried."""
+
+    dtype: str
+    batch_size: int
+    pairs: int
+    time_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class ContenderRecord:
+    """A contender as it was set up."""
+
+    name: str
+    setting: str
+    dtype: str
+    searched: list[Setting] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How a contender's scores, in [0, 1], compare with those of the float32 reference."""
+
+    contender: str
+    max_difference: float
+    rank_correlation: float
+    same_top: bool
+    tolerance: float
+    agrees: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyCell:
+    """One table cell for every contender: so many candidates of such lengths.
+
+    Attributes:
+        tokens: Of all pairs of one round, special tokens included; mean of the rounds.
+        operations: Multiplications and additions of one round; None for an unknown architecture.
+        floor_ms: ``operations`` at the device's best measured rate in any format used.
+        skipped_s: What it would have taken, where it was skipped.
+    """
+
+    lengths: str
+    candidates: int
+    tokens: float = 0.0
+    operations: float | None = None
+    floor_ms: float | None = None
+    timings: list[Timing] = field(default_factory=list)
+    skipped_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConcurrencyCell:
+    """Callers at the same time, each with passages of its own.
+
+    Attributes:
+        way: How the pairs reached the model.
+        wall_s: One value a round, from the first start to the last answer.
+        caller_ms: One value a call, of all rounds.
+    """
+
+    way: str
+    callers: int
+    pairs: int
+    tokens: int
+    wall_s: list[float] = field(default_factory=list)
+    caller_ms: list[float] = field(default_factory=list)
+    skipped_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BesideRecord:
+    """Small callers alone, and with one large caller at their side."""
+
+    callers: int
+    pairs_beside: int
+    alone_ms: list[float] = field(default_factory=list)
+    beside_ms: list[float] = field(default_factory=list)
+    skipped_s: float | None = None
+
+    @property
+    def p95_ratio(self) -> float | None:
+        """How many times longer the 95th percentile is beside the large caller."""
+        alone, beside = p95(self.alone_ms), p95(self.beside_ms)
+        return beside / alone if alone and beside else None
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRecord:
+    """The same texts in one call and in many, in seconds, one value a round."""
+
+    candidates: int
+    calls: int
+    one_call_s: list[float] = field(default_factory=list)
+    many_calls_s: list[float] = field(default_factory=list)
+    skipped_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeakRecord:
+    """Peak memory of one call over what stood before it."""
+
+    candidates: int
+    kind: str
+    growth_bytes: int = 0
+    skipped_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySample:
+    """Memory at a time of the soak; ``gpu_bytes`` is what torch has allocated."""
+
+    at_s: float
+    resident_bytes: int
+    gpu_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SoakRecord:
+    """Mixed calls over a long time. Growth is from the first fifth's end to the last tenth."""
+
+    seconds: float
+    calls: int
+    pairs: int
+    errors: int
+    first_error: str
+    resident_growth_percent: float | None
+    gpu_growth_percent: float | None
+    samples: list[MemorySample] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class OverheadRecord:
+    """A plugin's time over the core's for the same documents, with a scorer that does nothing."""
+
+    plugin: str
+    documents: int
+    core: Timing
+    through_plugin: Timing
+
+    @property
+    def added_ms(self) -> float:
+        """The difference of the medians."""
+        return self.through_plugin.median_ms - self.core.median_ms
