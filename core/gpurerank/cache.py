@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from cachetools import LRUCache
-
 from gpurerank.awaiting import await_scores
 from gpurerank.types import PairScorer
 
 if TYPE_CHECKING:
+    from cachetools import LRUCache
     from diskcache import Cache
 
 
@@ -34,6 +33,8 @@ class MemoryStore:
     """The most recently used scores, in memory; safe to share between threads."""
 
     def __init__(self, max_entries: int = 100_000) -> None:
+        from cachetools import LRUCache
+
         self._scores: LRUCache[str, float] = LRUCache(max_entries)
         self._lock = threading.Lock()
 

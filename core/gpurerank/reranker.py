@@ -68,8 +68,8 @@ class Reranker:
 
     Args:
         model: "embedded", a folder, or a hub id such as "BAAI/bge-reranker-v2-m3".
-        device: "auto", a torch device such as "cuda:1", or several such as "cuda:0,cuda:1": one copy
-            of the model on each, which share the work.
+        device: "auto", a torch device such as "cuda:1", or several, such as "cuda:0,cuda:1": one
+            copy of the model on each, which share the work.
         dtype: "auto" (bfloat16 where the hardware multiplies in it), "float32", "bfloat16" or
             "float16".
         max_length: Tokens of a pair; the model's own limit may be lower.
