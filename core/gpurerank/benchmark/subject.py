@@ -23,6 +23,7 @@ from gpurerank.benchmark.search import find_best
 from gpurerank.benchmark.shapes import ModelShape
 from gpurerank.benchmark.stand_ins import BenchModel
 from gpurerank.benchmark.texts import REALISTIC, Request, TextMaker
+from gpurerank.errors import ModelNotFoundError
 from gpurerank.models.devices import dtype_name, resolve_dtype
 from gpurerank.models.loading import quiet
 
@@ -107,11 +108,7 @@ def load_subject(
     note: Callable[[str], None],
 ) -> Subject:
     """Loads every contender, measures the device, finds the best setting, compares the scores."""
-    from transformers import AutoConfig, AutoTokenizer
-
-    with quiet():
-        config: Any = AutoConfig.from_pretrained(model.folder)
-        tokenizer: Any = AutoTokenizer.from_pretrained(model.folder)
+    config, tokenizer = _described(model)
     max_length = _max_length(config)
     subject = Subject(
         model,
@@ -135,6 +132,21 @@ def load_subject(
         subject.close()
         raise
     return subject
+
+
+def _described(model: BenchModel) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        with quiet():
+            config: Any = AutoConfig.from_pretrained(model.folder)
+            return config, AutoTokenizer.from_pretrained(model.folder)
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [""])[0][:160]
+        raise ModelNotFoundError(
+            f"the model {model.name!r} cannot be loaded ({reason}); without a network take"
+            " 'minilm-l6', 'bge-m3', 'embedded' or a folder"
+        ) from error
 
 
 def _max_length(config: Any) -> int:
