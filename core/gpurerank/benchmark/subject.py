@@ -32,8 +32,7 @@ MAX_LENGTH = 512
 SAMPLE_S = 3.0
 TYPICAL_TOKENS = 140
 LEAST_SAMPLE = 6
-# Pairs that all contenders score before anything is timed; that guess their pace; that find the
-# best setting.
+# Pairs that are compared; that guess the pace; that find the best setting.
 COMPARED = {"cpu": 32, "cuda": 200}
 SMALL = 10
 SEARCHED = {"cpu": 64, "cuda": 512}
@@ -181,8 +180,9 @@ def _load(subject: Subject) -> None:
     subject.say("searching sentence-transformers' best setting")
     pairs = _sample(subject, SEARCHED.get(device.type, 64)).pairs
     halves = who.half_formats(device, subject.options.dtype)
-    limit_s = subject.options.limit_s
-    best, tried = find_best(folder, device, halves, subject.max_length, float32, pairs, limit_s)
+    best, tried = find_best(
+        folder, device, halves, subject.max_length, float32, pairs, subject.options.limit_s
+    )
     subject.contenders.append(best)
     if _fits(folder, device):
         subject.say("loading transformers")
