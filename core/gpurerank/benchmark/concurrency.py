@@ -47,9 +47,6 @@ def call_together(
 
     Returns:
         Seconds from the start to the last answer, and milliseconds of each call.
-
-    Raises:
-        Exception: The first that a caller met.
     """
     barrier = threading.Barrier(len(requests) + 1)
     taken: list[float] = []

@@ -79,14 +79,15 @@ def soak(subject: Subject) -> SoakRecord:
         dtype=subject.options.dtype,
         max_length=subject.max_length,
     ) as reranker:
+        # Made before the time begins, which a short soak would else spend on it.
+        traffic = [Traffic(seed) for seed in range(THREADS + TASKS)]
         tally = Tally(time.monotonic() + seconds)
         callers = [
-            threading.Thread(target=_call, args=(reranker, tally, Traffic(seed)), daemon=True)
-            for seed in range(THREADS)
+            threading.Thread(target=_call, args=(reranker, tally, each), daemon=True)
+            for each in traffic[:THREADS]
         ]
-        callers.append(
-            threading.Thread(target=lambda: asyncio.run(_call_all(reranker, tally)), daemon=True)
-        )
+        tasks = _call_all(reranker, tally, traffic[THREADS:])
+        callers.append(threading.Thread(target=asyncio.run, args=(tasks,), daemon=True))
         for caller in callers:
             caller.start()
         samples = _sample(subject, tally, seconds)
@@ -137,7 +138,7 @@ def _call(reranker: Reranker, tally: Tally, traffic: Traffic) -> None:
             tally.count(len(passages), error)
 
 
-async def _call_all(reranker: Reranker, tally: Tally) -> None:
+async def _call_all(reranker: Reranker, tally: Tally, traffic: Sequence[Traffic]) -> None:
     async def task(traffic: Traffic) -> None:
         while tally.open():
             query, passages = traffic.call()
@@ -147,4 +148,4 @@ async def _call_all(reranker: Reranker, tally: Tally) -> None:
             except Exception as error:
                 tally.count(len(passages), error)
 
-    await asyncio.gather(*(task(Traffic(THREADS + seed)) for seed in range(TASKS)))
+    await asyncio.gather(*(task(each) for each in traffic))

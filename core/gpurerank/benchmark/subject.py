@@ -23,6 +23,7 @@ from gpurerank.benchmark.search import find_best
 from gpurerank.benchmark.shapes import ModelShape
 from gpurerank.benchmark.stand_ins import BenchModel
 from gpurerank.benchmark.texts import REALISTIC, Request, TextMaker
+from gpurerank.errors import ModelNotFoundError
 from gpurerank.models.devices import dtype_name, resolve_dtype
 from gpurerank.models.loading import quiet
 
@@ -31,8 +32,7 @@ MAX_LENGTH = 512
 SAMPLE_S = 3.0
 TYPICAL_TOKENS = 140
 LEAST_SAMPLE = 6
-# Pairs that all contenders score before anything is timed; that guess their pace; that find the
-# best setting.
+# Pairs that are compared; that guess the pace; that find the best setting.
 COMPARED = {"cpu": 32, "cuda": 200}
 SMALL = 10
 SEARCHED = {"cpu": 64, "cuda": 512}
@@ -107,11 +107,7 @@ def load_subject(
     note: Callable[[str], None],
 ) -> Subject:
     """Loads every contender, measures the device, finds the best setting, compares the scores."""
-    from transformers import AutoConfig, AutoTokenizer
-
-    with quiet():
-        config: Any = AutoConfig.from_pretrained(model.folder)
-        tokenizer: Any = AutoTokenizer.from_pretrained(model.folder)
+    config, tokenizer = _described(model)
     max_length = _max_length(config)
     subject = Subject(
         model,
@@ -135,6 +131,21 @@ def load_subject(
         subject.close()
         raise
     return subject
+
+
+def _described(model: BenchModel) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        with quiet():
+            config: Any = AutoConfig.from_pretrained(model.folder)
+            return config, AutoTokenizer.from_pretrained(model.folder)
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [""])[0][:160]
+        raise ModelNotFoundError(
+            f"the model {model.name!r} cannot be loaded ({reason}); without a network take"
+            " 'minilm-l6', 'bge-m3', 'embedded' or a folder"
+        ) from error
 
 
 def _max_length(config: Any) -> int:
@@ -169,8 +180,9 @@ def _load(subject: Subject) -> None:
     subject.say("searching sentence-transformers' best setting")
     pairs = _sample(subject, SEARCHED.get(device.type, 64)).pairs
     halves = who.half_formats(device, subject.options.dtype)
-    limit_s = subject.options.limit_s
-    best, tried = find_best(folder, device, halves, subject.max_length, float32, pairs, limit_s)
+    best, tried = find_best(
+        folder, device, halves, subject.max_length, float32, pairs, subject.options.limit_s
+    )
     subject.contenders.append(best)
     if _fits(folder, device):
         subject.say("loading transformers")
