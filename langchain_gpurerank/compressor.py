@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManager, CallbackManager, Callbacks
@@ -96,10 +95,11 @@ def _documents(documents: Sequence[Document], ranked: Sequence[RankedPassage]) -
 
 
 def _copy(document: Document, passage: RankedPassage) -> Document:
+    provenance = passage.provenance()
     earlier = document.metadata.get(SCORE)
     if passage.previous_score is None and isinstance(earlier, float):
-        passage = replace(passage, previous_score=earlier)
-    metadata = {**document.metadata, PROVENANCE: passage.provenance()}
+        provenance["previous_score"] = earlier
+    metadata = {**document.metadata, PROVENANCE: provenance}
     if passage.score is not None:
         metadata[SCORE] = passage.score
     return document.model_copy(update={"metadata": metadata})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from llama_index.core.callbacks import CBEventType, EventPayload
@@ -102,12 +101,13 @@ def _nodes(nodes: Sequence[NodeWithScore], ranked: Sequence[RankedPassage]) -> l
 
 
 def _copy(scored: NodeWithScore, passage: RankedPassage) -> NodeWithScore:
+    provenance = passage.provenance()
     if passage.previous_score is None and scored.score is not None:
-        passage = replace(passage, previous_score=float(scored.score))
-    passage = replace(passage, span=_span_in_text(scored.node, passage))
+        provenance["previous_score"] = float(scored.score)
+    provenance["span"] = _span_in_text(scored.node, passage)
     node = scored.node.model_copy(
         update={
-            "metadata": {**scored.node.metadata, PROVENANCE: passage.provenance()},
+            "metadata": {**scored.node.metadata, PROVENANCE: provenance},
             "excluded_embed_metadata_keys": _with(scored.node.excluded_embed_metadata_keys),
             "excluded_llm_metadata_keys": _with(scored.node.excluded_llm_metadata_keys),
         }
@@ -115,15 +115,16 @@ def _copy(scored: NodeWithScore, passage: RankedPassage) -> NodeWithScore:
     return NodeWithScore(node=node, score=scored.score if passage.score is None else passage.score)
 
 
-def _span_in_text(node: BaseNode, passage: RankedPassage) -> tuple[int, int] | None:
+def _span_in_text(node: BaseNode, passage: RankedPassage) -> list[int] | None:
     """The best window in the node's own text; the scored passage has a metadata header before."""
     text = node.get_content(metadata_mode=MetadataMode.NONE)
+    stripped = text.strip()
     # The scored passage is stripped at its ends.
-    shift = passage.passage.find(text.strip()) - (len(text) - len(text.lstrip()))
-    if passage.span is None or text.strip() not in passage.passage:
+    found = passage.passage.find(stripped)
+    if passage.span is None or found < 0:
         return None
-    start, stop = (min(max(place - shift, 0), len(text)) for place in passage.span)
-    return start, stop
+    shift = found - text.find(stripped)
+    return [min(max(place - shift, 0), len(text)) for place in passage.span]
 
 
 def _with(keys: list[str]) -> list[str]:
