@@ -117,14 +117,17 @@ def _copy(scored: NodeWithScore, passage: RankedPassage) -> NodeWithScore:
 
 def _span_in_text(node: BaseNode, passage: RankedPassage) -> list[int] | None:
     """The best window in the node's own text; the scored passage has a metadata header before."""
+    if passage.span is None:
+        return None
     text = node.get_content(metadata_mode=MetadataMode.NONE)
     stripped = text.strip()
     # The scored passage is stripped at its ends.
     found = passage.passage.find(stripped)
-    if passage.span is None or found < 0:
+    if found < 0:
         return None
     shift = found - text.find(stripped)
-    return [min(max(place - shift, 0), len(text)) for place in passage.span]
+    start, stop = passage.span
+    return [min(max(start - shift, 0), len(text)), min(max(stop - shift, 0), len(text))]
 
 
 def _with(keys: list[str]) -> list[str]:

@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from gpurerank import BiEncoder, CrossEncoder, DeadlineError, Reranker, ScoringError, calling
-from gpurerank.calls import Call
+from gpurerank import (
+    BiEncoder,
+    CrossEncoder,
+    DeadlineError,
+    InputError,
+    Reranker,
+    ScoringError,
+    calling,
+)
 from gpurerank.engine.engine import Engine
-from gpurerank.engine.job import Job
-from gpurerank.engine.pace import Pace
-from gpurerank.engine.scheduler import Scheduler
 from gpurerank.errors import ClosedError, DeviceError, OutOfMemoryError
 from gpurerank.models.devices import respect_cpu_quota
+from gpurerank.models.loading import alike
 from gpurerank.models.packing import Tokens
+from gpurerank.models.tokenization import TextTokenizer, backend_of
 from gpurerank.types import FloatArray
-from tests.tiny_models import PAIRS, PASSAGES
+from tests.test_scheduler import tokens_of, words
+from tests.tiny_models import PAIRS, PASSAGES, wordpiece_tokenizer
 
 Item = tuple[str, str]
-
-
-def tokens_of(items: Sequence[Item]) -> list[Tokens]:
-    """One token a word of the second text."""
-    return [
-        Tokens((np.zeros(len(text.split()), np.int32),), (0,), len(text.split()), False)
-        for _, text in items
-    ]
-
-
-def words(count: int) -> str:
-    return " ".join(["word"] * count)
 
 
 class Echo:
@@ -59,6 +58,8 @@ class Echo:
 
     def prepare(self, items: Sequence[Item], tokens: Sequence[Tokens]) -> list[Item]:
         assert [t.length for t in tokens] == [t.length for t in tokens_of(items)]
+        if any("unpinned" in text for _, text in items):
+            raise DeviceError("no page-locked memory")
         return list(items)
 
     def run(self, batch: list[Item]) -> FloatArray:
@@ -70,6 +71,8 @@ class Echo:
             raise ScoringError("the kernel failed")
         if "lost" in text:
             raise DeviceError("the device is lost")
+        if "alone" in text and len(batch) > 1:
+            raise ScoringError("too much at once")
         if len(batch) > self._at_once or "huge" in text:
             raise OutOfMemoryError("a batch does not fit")
         answers = np.array([float(query) for query, _ in batch], dtype=np.float32)
@@ -195,6 +198,64 @@ def test_a_lost_device_ends_every_call_and_refuses_the_next(make: Make) -> None:
         engine.run([("3", "word")])
 
 
+def test_a_device_that_is_lost_while_a_batch_is_laid_out_is_lost(make: Make) -> None:
+    engine, _ = make()
+    with pytest.raises(DeviceError, match="no page-locked memory"):
+        engine.run([("1", "unpinned")] * 3)
+    with pytest.raises(DeviceError, match="no page-locked memory"):
+        engine.run([("1", "word")])
+
+
+def test_who_is_left_of_a_failed_batch_is_tried_again(make: Make) -> None:
+    engine, model = make()
+    engine._pace.ran(64, 0.01)
+    model.may_run.clear()
+    with ThreadPoolExecutor(3) as pool:
+        pool.submit(rows, engine, [("0", "word")])
+        assert model.runs.acquire(timeout=20)
+        good = pool.submit(rows, engine, [("1", "alone")])
+        until(lambda: engine._ahead is not None and len(engine._ahead.entries) == 1)
+        late = pool.submit(rows, engine, [("2", "word")])
+        until(lambda: engine._ahead is not None and len(engine._ahead.entries) == 2)
+        engine._ahead.entries[1].job.give_up()  # type: ignore[union-attr]
+        model.may_run.set()
+        assert good.result(20) == [1.0]
+        with pytest.raises(ClosedError):
+            late.result(20)
+
+
+def test_a_list_that_grows_during_the_call_is_answered_as_it_was(make: Make) -> None:
+    engine, model = make()
+    model.may_run.clear()
+    items = [("1", "word")]
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(rows, engine, items)
+        assert model.runs.acquire(timeout=20)
+        items.append(("2", "word"))
+        model.may_run.set()
+        assert future.result(20) == [1.0]
+
+
+def test_closing_tells_a_task_that_waits_beside_the_model(make: Make) -> None:
+    engine, _ = make()
+    begun, may_end = threading.Event(), threading.Event()
+
+    async def wait() -> None:
+        first = asyncio.create_task(engine.aside(lambda: (begun.set(), may_end.wait(20))))
+        await asyncio.to_thread(begun.wait, 20)
+        second = asyncio.create_task(engine.aside(lambda: "done"))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(engine.close)
+        may_end.set()
+        await first
+        with pytest.raises(ClosedError):
+            await second
+        with pytest.raises(ClosedError):
+            await engine.aside(lambda: "done")
+
+    asyncio.run(wait())
+
+
 def test_a_device_that_hangs_ends_every_call(make: Make) -> None:
     engine, model = make(hang_s=0.2)
     model.may_run.clear()
@@ -286,85 +347,43 @@ def test_progress_is_told_on_the_callers_thread_and_may_stop_the_call(make: Make
     assert rows(engine, [("3", "word")]) == [3.0]
 
 
-# The order of jobs
-
-
-def job_of(name: str, lengths: Sequence[int]) -> Job:
-    return Job([(name, words(length)) for length in lengths], Call(), lambda: None)
-
-
-def batches(scheduler: Scheduler, room: int, quantum: int) -> list[list[tuple[str, int]]]:
-    found = []
-    while True:
-        scheduler.read(room, quantum)
-        batch = scheduler.take(room, quantum)
-        if not batch:
-            return found
-        found.append([(entry.job.items[entry.place][0], entry.tokens.length) for entry in batch])
-
-
-def test_small_jobs_do_not_wait_for_a_large_one() -> None:
-    scheduler = Scheduler(tokens_of)
-    scheduler.add(job_of("large", [4] * 500))
-    for number in range(4):
-        scheduler.add(job_of(f"small {number}", [4] * 4))
-    found = batches(scheduler, room=32, quantum=32)
-    last = {name: number for number, batch in enumerate(found) for name, _ in batch}
-    assert max(last[f"small {number}"] for number in range(4)) <= 3
-    assert last["large"] == len(found) - 1
-
-
-def test_turns_are_fair_in_tokens_not_in_items() -> None:
-    scheduler = Scheduler(tokens_of)
-    scheduler.add(job_of("long", [16] * 200))
-    scheduler.add(job_of("short", [2] * 1_600))
-    found = batches(scheduler, room=64, quantum=32)
-    shares = {"long": 0, "short": 0}
-    for name, length in [entry for batch in found[:40] for entry in batch]:
-        shares[name] += length
-    assert abs(shares["long"] - shares["short"]) <= 64
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_every_item_is_taken_once_within_the_room(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    scheduler = Scheduler(tokens_of)
-    wanted = []
-    for number in range(30):
-        lengths = rng.integers(1, 50, int(rng.integers(1, 400))).tolist()
-        wanted += [(str(number), length) for length in lengths]
-        scheduler.add(job_of(str(number), lengths))
-    found = batches(scheduler, room=128, quantum=64)
-    assert sorted(entry for batch in found for entry in batch) == sorted(wanted)
-    sizes = [sum(length for _, length in batch) for batch in found]
-    assert max(sizes) <= 128
-    assert np.mean(sizes[:-3]) > 0.9 * 128
-
-
-def test_an_item_over_the_room_is_a_batch_alone() -> None:
-    scheduler = Scheduler(tokens_of)
-    scheduler.add(job_of("a", [9, 3, 2]))
-    assert batches(scheduler, room=5, quantum=5) == [[("a", 9)], [("a", 3), ("a", 2)]]
-
-
-def test_the_budget_follows_the_rate_between_its_bounds() -> None:
-    pace = Pace(least=512, most=16_384, batch_s=0.05)
-    assert pace.budget == 512
-    pace.ran(512, 0.128)
-    assert pace.budget == 512, "4,000 tokens/s would be 200"
-    for _ in range(40):
-        pace.ran(10_000, 0.05)
-    assert 9_500 < pace.budget <= 10_000
-    pace.shrink(8_000)
-    assert pace.budget == 4_000
-    for _ in range(2_000):
-        pace.ran(10_000, 0.05)
-    assert pace.budget > 9_500, "what was cut grows again"
-    pace.limit(100)
-    assert pace.budget == 100
-
-
 # Real models
+
+
+def test_copies_on_devices_of_different_kinds_are_refused() -> None:
+    cpu = SimpleNamespace(device=torch.device("cpu"), packed=True)
+    gpu = SimpleNamespace(device=torch.device("cuda:0"), packed=True)
+    assert alike([cpu, cpu]) == [cpu, cpu]
+    with pytest.raises(InputError, match="the devices are cpu, cuda:0"):
+        alike([cpu, gpu])
+
+
+def test_a_long_text_of_one_token_does_not_pass_as_small() -> None:
+    tokenizer = TextTokenizer(backend_of(wordpiece_tokenizer()), remembered=100_000)
+    for number in range(20):
+        tokenizer.ids([f"{number}" + "x" * 100_000])
+        tokenizer.ids(["short text"] * 2)
+    assert sum(len(text) for text in tokenizer._known) < 400_000
+    assert "short text" in tokenizer._known
+
+
+def test_a_forked_child_may_load_the_model_anew(tiny: str) -> None:
+    script = f"""
+import os, sys
+from gpurerank import Reranker
+import torch
+torch.set_num_threads(1)
+first = Reranker({tiny!r}, device="cpu", dtype="float32").rank("q", ["a"])[0].score
+child = os.fork()
+if child == 0:
+    again = Reranker({tiny!r}, device="cpu", dtype="float32").rank("q", ["a"])[0].score
+    os._exit(0 if again == first else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    environment = {**os.environ, "PYTHONPATH": "core", "OMP_NUM_THREADS": "1"}
+    assert (
+        subprocess.run([sys.executable, "-c", script], env=environment, timeout=100).returncode == 0
+    )
 
 
 def test_copies_on_several_devices_score_as_one(tiny: str) -> None:

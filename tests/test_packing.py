@@ -50,6 +50,13 @@ def test_a_wider_row_is_filled_with_sequences_that_nobody_asked_for() -> None:
     assert row.layout.lasts.tolist() == [1, 4]
 
 
+def test_a_sequence_of_nothing_takes_a_place_of_its_own() -> None:
+    row = pack([sequence(7, 8), sequence()], 0)
+    assert row.input_ids.tolist() == [[0, 7, 8]]
+    assert row.layout.firsts.tolist() == [0, 1]
+    assert pack([sequence()], 0).layout.cu_seqlens.tolist() == [0, 1]
+
+
 def test_tokens_keep_what_they_were_made_of() -> None:
     tokens = sequence(1, 2, 3, 4, segments=[0, 0, 1, 0])
     assert tokens.ids.tolist() == [1, 2, 3, 4]
@@ -87,8 +94,9 @@ def test_widths_are_few_and_little_wider() -> None:
 class Recorder:
     """A stand-in for CUDA graphs: replays over the same tensors, and counts what it records."""
 
-    def __init__(self, *, wrong: bool = False, broken: bool = False) -> None:
+    def __init__(self, *, wrong: bool = False, broken: bool = False, empty: bool = False) -> None:
         self.recorded = self.replayed = 0
+        self._empty = empty
         self._wrong = wrong
         self._broken = broken
 
@@ -101,6 +109,8 @@ class Recorder:
 
             def replay() -> None:
                 self.replayed += 1
+                if self._empty:
+                    return
                 output.copy_(run() + 1 if self._wrong else run())
 
             return replay, output
@@ -135,7 +145,7 @@ def test_a_replay_gives_what_the_forward_pass_gives(model: PairModel) -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("fault", ["wrong", "broken"])
+@pytest.mark.parametrize("fault", ["wrong", "broken", "empty"])
 def test_without_faithful_graphs_the_forward_pass_serves(
     model: PairModel, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,7 +1,6 @@
 """What travels beside a call: its deadline, the time of its stages, its progress.
 
-Ambient, so that a wrapper around a scorer forwards pairs and nothing else. The owner thread of a
-model runs a job in a copy of the caller's context and so sees the same call.
+Ambient, so that a wrapper around a scorer forwards pairs and nothing else.
 """
 
 from __future__ import annotations

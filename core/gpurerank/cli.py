@@ -156,7 +156,7 @@ def bench(
         typer.Option(
             "--model",
             "-m",
-            help="'minilm-l6', 'bge-m3' (random), 'embedded', a hub id or a folder; repeatable.",
+            help="'tinybert-l2', 'minilm-l6', 'bge-m3' (random), 'embedded', a hub id, a folder.",
         ),
     ] = None,
     candidates: Annotated[

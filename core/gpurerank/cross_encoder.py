@@ -37,8 +37,9 @@ class CrossEncoder:
         instruction: Prompt, for models that take one.
         positive_label: Which of two labels means relevant; needed for models with two.
         trust_remote_code: Whether code from the model's repository may run.
-        max_tokens: Tokens of one batch: what bounds memory. None is 16,384 on a GPU and 2,048 on a
-            CPU. The smallest that anybody asked of a model holds for all.
+        max_tokens: Tokens of one batch: what bounds memory. None is 65,536 on a GPU and 2,048 on a
+            CPU, and no more than take about 50 ms. The smallest that anybody asked of a model holds
+            for all.
 
     Raises:
         InputError: An option is wrong.
@@ -127,6 +128,7 @@ class CrossEncoder:
 
     def fit(self, query: str, passages: Sequence[str], long_passages: LongPassages) -> list[Fit]:
         """How each passage is shown to the model beside a query: as windows, or cut."""
+        self._lease.engine.check_open()
         with stage("tokenize"):
             fits = []
             for start in range(0, len(passages), _PASSAGES_PER_FIT):

@@ -24,7 +24,7 @@ from gpurerank.benchmark.rates import bandwidth_giga_bytes_s
 from gpurerank.benchmark.report import Report
 from gpurerank.benchmark.scaling import measure_scaling
 from gpurerank.benchmark.soak import soak
-from gpurerank.benchmark.stand_ins import STAND_INS, prepare
+from gpurerank.benchmark.stand_ins import prepare
 from gpurerank.benchmark.subject import load_subject
 from gpurerank.benchmark.tables import render
 from gpurerank.models.devices import resolve_device
@@ -44,7 +44,12 @@ def run(options: BenchOptions, out: Console, err: Console) -> Report:
     device = resolve_device(options.device)
     report = Report(
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        command={each.name: str(getattr(options, each.name)) for each in fields(options)},
+        command={
+            each.name: str(getattr(options, each.name))
+            for each in fields(options)
+            # Places on this machine; the models stand in the report by name.
+            if each.name not in ("models", "output")
+        },
         hardware=find_hardware(device),
         versions=find_versions(),
         device=str(device),
@@ -83,7 +88,7 @@ def _measure(options: BenchOptions, device: torch.device, report: Report, say: S
         say("overhead of the plugins")
         report.overhead = measure_overhead(report.notes.append)
     # The large stand-in takes minutes a call on a CPU.
-    suited = tuple(STAND_INS) if device.type == "cuda" else ("minilm-l6",)
+    suited = ("minilm-l6", "bge-m3") if device.type == "cuda" else ("minilm-l6",)
     if options.soak_s or set(options.sections) - {"overhead"}:
         for name in options.models or suited:
             try:

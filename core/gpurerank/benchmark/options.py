@@ -19,8 +19,8 @@ class BenchOptions:
     """One run of the benchmark.
 
     Attributes:
-        models: Stand-ins ("minilm-l6", "bge-m3"), "embedded", hub ids or folders; empty for
-            those that suit the device.
+        models: Stand-ins ("tinybert-l2", "minilm-l6", "bge-m3"), "embedded", hub ids or folders;
+            empty for those that suit the device.
         candidates: Passages of a call, ascending.
         lengths: "realistic", or tokens of every pair as digits.
         callers: At the same time, ascending.

@@ -54,6 +54,19 @@ def _minilm_tokenizer() -> Any:
 
 
 STAND_INS = {
+    "tinybert-l2": StandIn(
+        "Bert",
+        {
+            "num_hidden_layers": 2,
+            "hidden_size": 128,
+            "num_attention_heads": 2,
+            "intermediate_size": 512,
+            "vocab_size": 30_522,
+            "max_position_embeddings": 512,
+            "initializer_range": 0.1,
+        },
+        _minilm_tokenizer,
+    ),
     "minilm-l6": StandIn(
         "Bert",
         {
@@ -90,7 +103,8 @@ def prepare(name: str, cache: Path) -> BenchModel:
             name, str(_made(cache, f"embedded-{embedded.delta_sha256()[:16]}", _save))
         )
     if name not in STAND_INS:
-        return BenchModel(name, name)
+        # A folder's place is nobody's business in a report that is kept.
+        return BenchModel(Path(name).name if Path(name).is_dir() else name, name)
     stand_in = STAND_INS[name]
     tokenizer = _own_tokenizer(stand_in)
     stood_in = "stand-in" if tokenizer is None else "its own"

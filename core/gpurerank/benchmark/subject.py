@@ -21,7 +21,7 @@ from gpurerank.benchmark.report import ModelRecord
 from gpurerank.benchmark.rounds import Pace, timed_ms
 from gpurerank.benchmark.search import find_best
 from gpurerank.benchmark.shapes import ModelShape
-from gpurerank.benchmark.stand_ins import BenchModel
+from gpurerank.benchmark.stand_ins import STAND_INS, BenchModel
 from gpurerank.benchmark.texts import REALISTIC, Request, TextMaker
 from gpurerank.errors import ModelNotFoundError
 from gpurerank.models.devices import dtype_name, resolve_dtype
@@ -144,7 +144,7 @@ def _described(model: BenchModel) -> tuple[Any, Any]:
         reason = (str(error).strip().splitlines() or [""])[0][:160]
         raise ModelNotFoundError(
             f"the model {model.name!r} cannot be loaded ({reason}); without a network take"
-            " 'minilm-l6', 'bge-m3', 'embedded' or a folder"
+            f" {', '.join(STAND_INS)}, embedded or a folder"
         ) from error
 
 

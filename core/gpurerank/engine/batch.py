@@ -78,7 +78,7 @@ class Batch:
             items = [entry.job.items[entry.place] for entry in entries]
             prepared = model.prepare(items, [entry.tokens for entry in entries])
         except Exception as error:
-            prepared = error.with_traceback(None)
+            prepared = _bare(error)
         return cls(entries, tokens_in(entries), prepared)
 
 
@@ -93,7 +93,7 @@ def execute(model: BatchModel, batch: Batch) -> Exception | None:
     failure = _attempt(model, batch)
     if failure is None:
         return None
-    entries = [entry for entry in batch.entries if not entry.job.ended]
+    entries = batch.entries
     if len(entries) == 1:
         entries[0].job.fail(_of_item(failure, entries[0].place))
         return failure
@@ -116,10 +116,18 @@ def _attempt(model: BatchModel, batch: Batch) -> Exception | None:
     except DeviceError:
         raise
     except Exception as error:
-        # Without its traceback, which holds the tensors of the batch that failed.
-        return error.with_traceback(None)
+        return _bare(error)
     _deliver(batch.entries, rows, (time.perf_counter() - started) * 1000.0)
     return None
+
+
+def _bare(error: Exception) -> Exception:
+    """The error without tracebacks, which hold the tensors of the batch that failed."""
+    each: BaseException | None = error
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
+    return error
 
 
 def _deliver(entries: Sequence[Entry], rows: FloatArray, run_ms: float) -> None:

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from gpurerank.calls import Call, current_call
@@ -23,15 +22,17 @@ from gpurerank.engine.batch import Batch, BatchModel, execute, tokens_in
 from gpurerank.engine.job import Answer, Item, Job
 from gpurerank.engine.pace import BATCH_S, Pace
 from gpurerank.engine.scheduler import Scheduler
+from gpurerank.engine.stats import EngineStats
 from gpurerank.errors import (
     ClosedError,
     DeviceError,
     GPURerankError,
+    InputError,
     OutOfMemoryError,
     ScoringError,
 )
 
-# Over the deadline that the feeder checks, so that a result that is just there is not thrown away.
+# Over the deadline, so that a result that is just there is not thrown away.
 GRACE_S = 0.05
 # A batch takes about 0.05 s; one that takes this long never ends.
 HANG_S = 300.0
@@ -44,31 +45,8 @@ Result = TypeVar("Result")
 Model = TypeVar("Model", bound="BatchModel")
 
 
-@dataclass(frozen=True, slots=True)
-class EngineStats:
-    """What an engine has done and has before it.
-
-    Attributes:
-        batches: Batches that have run.
-        items: Items that they had.
-        tokens: Tokens that they had.
-        busy_s: Seconds that they took, summed over devices.
-        waiting_items: Items that have no result yet.
-        tokens_per_s: Rate of the last batches of one device.
-        heartbeat_age_s: Seconds since a busy device last ended a batch; 0 while all are idle.
-    """
-
-    batches: int
-    items: int
-    tokens: int
-    busy_s: float
-    waiting_items: int
-    tokens_per_s: float
-    heartbeat_age_s: float
-
-
 class Engine(Generic[Model]):
-    """Runs the items of all callers in shared batches. Safe between threads and tasks.
+    """Runs the items of all callers in shared batches; safe between threads and tasks.
 
     Args:
         replicas: Copies of one model, one for each device.
@@ -96,19 +74,22 @@ class Engine(Generic[Model]):
         self._arrived: list[Job] = []
         self._jobs: set[Job] = set()
         self._ahead: Batch | None = None
-        self._busy_since: list[float | None] = [None] * len(self._replicas)
+        # Of each device, and last of the feeder.
+        self._busy_since: list[float | None] = [None] * (len(self._replicas) + 1)
+        self._suspects: dict[int, tuple[float, float]] = {}
         self._batches = self._items = self._tokens = 0
         self._busy_s = 0.0
         self._broken: GPURerankError | None = None
         self._process = os.getpid()
-        self._aside: ThreadPoolExecutor | None = None
-        work = [(f"gpurerank-feed-{name}", self._feed, ())]
-        for number, replica in enumerate(self._replicas):
-            work.append((f"gpurerank-run-{name}", self._work, (number, replica)))  # type: ignore[arg-type]
+        self._aside = ThreadPoolExecutor(1, f"gpurerank-aside-{name}")
         self._threads = [
-            threading.Thread(target=target, name=title, args=arguments, daemon=True)
-            for title, target, arguments in work
+            threading.Thread(target=self._feed, name=f"gpurerank-feed-{name}", daemon=True)
         ]
+        for copy in enumerate(self._replicas):
+            title = f"gpurerank-run-{name}"
+            self._threads.append(
+                threading.Thread(target=self._work, name=title, args=copy, daemon=True)
+            )
         for thread in self._threads:
             thread.start()
 
@@ -135,7 +116,8 @@ class Engine(Generic[Model]):
         try:
             while not job.ended:
                 with contextlib.suppress(queue.Empty):
-                    inbox.get(timeout=_patience(call))
+                    inbox.get(timeout=self._patience(call))
+                self._check_heartbeat()
                 _report(job, call)
         finally:
             self._release(job)
@@ -154,9 +136,14 @@ class Engine(Generic[Model]):
         job = self._submit(items, call, notify)
         try:
             while not job.ended:
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(event.wait(), _patience(call))
+                # Not wait_for, which before Python 3.12 may swallow a cancellation.
+                alarm = loop.call_later(self._patience(call), event.set)
+                try:
+                    await event.wait()
+                finally:
+                    alarm.cancel()
                 event.clear()
+                self._check_heartbeat()
                 _report(job, call)
         finally:
             self._release(job)
@@ -164,10 +151,18 @@ class Engine(Generic[Model]):
 
     async def aside(self, work: Callable[[], Result]) -> Result:
         """Runs work that is not the model's on a thread of the engine, off the event loop."""
-        self._check_open()
-        if self._aside is None:
-            self._aside = ThreadPoolExecutor(1, f"gpurerank-aside-{self._name}")
-        return await asyncio.get_running_loop().run_in_executor(self._aside, work)
+
+        def unless_closed() -> Result:
+            self.check_open()
+            return work()
+
+        self.check_open()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._aside, unless_closed)
+        except RuntimeError:
+            # The executor was shut down meanwhile.
+            self.check_open()
+            raise
 
     def limit_tokens(self, max_tokens: int) -> None:
         """Lowers what a batch may have, for every caller; an item over it is a batch alone."""
@@ -194,13 +189,25 @@ class Engine(Generic[Model]):
         if os.getpid() != self._process:
             return
         self._break(ClosedError("this model was closed; make a new Reranker or BiEncoder"))
-        if self._aside is not None:
-            self._aside.shutdown(wait=False, cancel_futures=True)
+        # Not cancel_futures: a task that waits is told that the model was closed.
+        self._aside.shutdown(wait=False)
+        last = time.monotonic() + CLOSING_S
         for thread in self._threads:
             if thread is not threading.current_thread():
-                thread.join(CLOSING_S)
+                thread.join(max(0.0, last - time.monotonic()))
 
-    def _check_open(self) -> None:
+    @property
+    def usable(self) -> bool:
+        """Whether a new engine could do no better: it works, or its device is lost."""
+        return self._broken is None or isinstance(self._broken, DeviceError)
+
+    def check_open(self) -> None:
+        """Checks that calls are taken.
+
+        Raises:
+            ClosedError: The engine was closed, or this process is a fork of its own.
+            ScoringError: The engine or its device failed for good.
+        """
         if os.getpid() != self._process:
             # Threads do not survive a fork: the call would never end.
             raise ClosedError(
@@ -211,14 +218,39 @@ class Engine(Generic[Model]):
             raise _again(self._broken)
 
     def _submit(self, items: Sequence[Item], call: Call, notify: Callable[[], None]) -> Job:
-        self._check_open()
+        self.check_open()
+        if not items:
+            raise InputError("there is nothing to run; give at least one item")
         job = Job(items, call, notify)
         with self._changed:
-            self._check_open()
+            self.check_open()
             self._jobs.add(job)
             self._arrived.append(job)
             self._changed.notify_all()
         return job
+
+    def _patience(self, call: Call) -> float:
+        """Seconds until a caller looks up: at its deadline, and now and then at the heartbeat."""
+        remaining = call.remaining_s()
+        looks = self._hang_s / 4
+        return looks if remaining is None else min(looks, remaining + GRACE_S)
+
+    def _check_heartbeat(self) -> None:
+        """Gives a device up that has not ended its batch; any caller that waits looks.
+
+        Two looks with time between them must agree: a process that was stopped for long has not
+        had that time.
+        """
+        now = time.monotonic()
+        for number, since in enumerate(self._busy_since):
+            if since is None or now - since <= self._hang_s:
+                continue
+            suspected, seen = self._suspects.setdefault(number, (since, now))
+            if suspected != since:
+                self._suspects[number] = (since, now)
+            elif now - seen >= self._hang_s / 8:
+                waited = f"the model has not ended a batch for {now - since:.0f} s"
+                self._break(DeviceError(f"{waited}; start a new process"))
 
     def _release(self, job: Job) -> None:
         job.give_up()
@@ -231,12 +263,15 @@ class Engine(Generic[Model]):
         try:
             while self._wait_for_work():
                 self._prepare_ahead()
+        except GPURerankError as error:
+            self._break(error)
         except BaseException as error:
             self._break(ScoringError(f"the engine failed: {type(error).__name__}: {error}"))
 
     def _wait_for_work(self) -> bool:
         """Waits for something to prepare; whether there is."""
         with self._changed:
+            self._busy_since[-1] = None
             while self._broken is None:
                 waiting = bool(self._arrived) or len(self._scheduler) > 0
                 full = self._ahead is not None and (
@@ -246,9 +281,9 @@ class Engine(Generic[Model]):
                     for job in self._arrived:
                         self._scheduler.add(job)
                     self._arrived.clear()
+                    self._busy_since[-1] = time.monotonic()
                     return True
-                self._changed.wait(timeout=self._hang_s / 4 if any(self._busy_since) else None)
-                self._check_heartbeat()
+                self._changed.wait()
             return False
 
     def _prepare_ahead(self) -> None:
@@ -271,17 +306,6 @@ class Engine(Generic[Model]):
         with self._changed:
             self._ahead = batch
             self._changed.notify_all()
-
-    def _check_heartbeat(self) -> None:
-        now = time.monotonic()
-        for since in self._busy_since:
-            if since is not None and now - since > self._hang_s:
-                self._break(
-                    DeviceError(
-                        f"the model has not ended a batch for {now - since:.0f} s; start a new"
-                        " process"
-                    )
-                )
 
     # The workers' threads
 
@@ -335,11 +359,6 @@ class Engine(Generic[Model]):
             self._changed.notify_all()
         for job in jobs:
             job.fail(_again(self._broken))
-
-
-def _patience(call: Call) -> float | None:
-    remaining = call.remaining_s()
-    return None if remaining is None else remaining + GRACE_S
 
 
 def _report(job: Job, call: Call) -> None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from gpurerank.calls import Call
 from gpurerank.errors import ClosedError, DeadlineError
 from gpurerank.types import FloatArray
-
-if TYPE_CHECKING:
-    pass
 
 Item = tuple[str, str]
 
@@ -52,7 +49,8 @@ class Job:
     """
 
     def __init__(self, items: Sequence[Item], call: Call, notify: Callable[[], None]) -> None:
-        self.items = items
+        # Copied: a list that grows while the model answers would never be complete.
+        self.items = tuple(items)
         self.truncated = [False] * len(items)
         self.done = 0
         self.ended = False

@@ -48,7 +48,7 @@ class Pace:
     def shrink(self, tokens: int) -> None:
         """Learns from a batch that did not fit."""
         self._calm = 0
-        self._ceiling = max(1, min(self._ceiling, tokens) // 2)
+        self._ceiling = max(self._least, min(self._ceiling, tokens) // 2)
 
     def limit(self, most: int) -> None:
         """Lowers the most that a batch may have."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ class Lease(Generic[Model]):
     def __init__(self, engine: Engine[Model], release: Callable[[bool], None]) -> None:
         self._held: Engine[Model] | None = engine
         self._give_back = release
+        self._lock = threading.Lock()
 
     @property
     def model(self) -> Model:
@@ -58,7 +60,8 @@ class Lease(Generic[Model]):
         self._release(free=False)
 
     def _release(self, *, free: bool) -> None:
-        held, self._held = self._held, None
+        with self._lock:
+            held, self._held = self._held, None
         if held is not None:
             del held
             self._give_back(free)
@@ -73,6 +76,10 @@ class Registry:
 
     def __init__(self) -> None:
         self.loads = 0
+        self.forget_all()
+
+    def forget_all(self) -> None:
+        """Begins anew, as in a forked process: no thread and no lock's holder came along."""
         self._entries: dict[Hashable, _Entry] = {}
         # Reentrant: a finalizer may release while this thread holds it.
         self._lock = threading.RLock()
@@ -111,18 +118,19 @@ class Registry:
     def _lease(self, key: Hashable) -> Lease[Any] | None:
         with self._lock:
             entry = self._entries.get(key)
-            if entry is None:
+            if entry is None or not entry.engine.usable:
                 return None
             entry.users += 1
-            return Lease(entry.engine, lambda free: self._release(key, free))
+            return Lease(entry.engine, lambda free: self._release(key, entry, free))
 
-    def _release(self, key: Hashable, free: bool) -> None:
+    def _release(self, key: Hashable, entry: _Entry, free: bool) -> None:
         with self._lock:
-            entry = self._entries[key]
             entry.users -= 1
             if entry.users or not free:
                 return
-            del self._entries[key]
+            # Another may stand there by now: a fork, or an engine that failed, begins anew.
+            if self._entries.get(key) is entry:
+                del self._entries[key]
         entry.engine.close()
         del entry
         free_unused()
@@ -145,6 +153,8 @@ class Registry:
 
 REGISTRY = Registry()
 atexit.register(REGISTRY.close)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=REGISTRY.forget_all)
 
 
 def free_models() -> int:

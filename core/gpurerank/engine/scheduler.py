@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from gpurerank.engine.batch import Entry
 from gpurerank.engine.job import Item, Job
+from gpurerank.errors import ScoringError
 
 if TYPE_CHECKING:
     from gpurerank.models.packing import Tokens
@@ -113,8 +114,10 @@ class Scheduler:
                 break
             try:
                 turn.read(self._tokenize)
-            except Exception as error:
-                turn.job.fail(error)
+            # Also what a tokenizer panics with, which is no Exception.
+            except BaseException as error:
+                failure = error if isinstance(error, Exception) else ScoringError(str(error))
+                turn.job.fail(failure)
                 self._turns.remove(turn)
                 continue
             room -= min(turn.ready_tokens, quantum)

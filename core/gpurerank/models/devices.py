@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from pathlib import Path
 
 import torch
 
 from gpurerank.errors import InputError
+
+# A device that one thread waits for as a whole spoils what another records on it.
+WAITING_FOR_DEVICE = threading.Lock()
 
 logger = logging.getLogger("gpurerank")
 
@@ -73,6 +77,11 @@ def tokens_per_batch(device: torch.device) -> tuple[int, int]:
     1,024, 2.4 s in 2,048 and 3.2 s in one of 13,000 (medians of several tries).
     """
     return (1_024, 2_048) if device.type == "cpu" else (4_096, 65_536)
+
+
+def remembered_tokens(device: torch.device) -> int:
+    """Tokens of texts that are worth remembering: beside a CPU's work tokenizing is nothing."""
+    return 500_000 if device.type == "cpu" else 8_000_000
 
 
 def respect_cpu_quota(cpu_max: Path = Path("/sys/fs/cgroup/cpu.max")) -> None:

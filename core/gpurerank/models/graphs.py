@@ -7,7 +7,8 @@ shape that comes a second time is recorded, and replayed from then on.
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict
+import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gpurerank.models.devices import WAITING_FOR_DEVICE
 from gpurerank.models.packing import Layout, PackedRow
 
 # Above this a forward pass takes longer than its launches.
@@ -83,7 +85,7 @@ class GraphedForward:
         self._device = device
         self._capture: Capture | None = capture
         self._seen: Counter[Shape] = Counter()
-        self._graphs: OrderedDict[Shape, _Graph] = OrderedDict()
+        self._graphs: dict[Shape, _Graph] = {}
 
     @property
     def captured(self) -> int:
@@ -97,31 +99,38 @@ class GraphedForward:
             return self._forward(row.to(self._device))
         graph = self._graphs.get(shape)
         if graph is not None:
-            self._graphs.move_to_end(shape)
             return graph.run(row)
         self._seen[shape] += 1
         outputs = self._forward(row.to(self._device))
-        if self._seen[shape] == 2:
-            self._record(shape, row, outputs)
+        if self._seen[shape] == 2 and len(self._graphs) < MAX_GRAPHS:
+            self._record(shape, row)
         return outputs
 
-    def _record(self, shape: Shape, row: PackedRow, expected: Tensor) -> None:
+    def _record(self, shape: Shape, row: PackedRow) -> None:
         if self._capture is None:
             return
         try:
             graph = self._captured(shape, row, self._capture)
-            found = graph.run(row).float()
-        except RuntimeError as error:
-            self._give_up((str(error).splitlines() or [""])[0])
+            faithful = self._follows(graph, row)
+        except Exception as error:
+            self._give_up((str(error).splitlines() or [type(error).__name__])[0])
             return
-        difference = torch.linalg.vector_norm(found - expected.float())
-        if not float(difference) <= _TOLERANCE * float(torch.linalg.vector_norm(expected.float())):
+        if not faithful:
             self._give_up("replayed outputs differ")
             return
         self._graphs[shape] = graph
-        if len(self._graphs) > MAX_GRAPHS:
-            dropped, _ = self._graphs.popitem(last=False)
-            self._seen[dropped] = 0
+
+    def _follows(self, graph: _Graph, row: PackedRow) -> bool:
+        """Whether a replay gives the outputs of a row that was not there when it was recorded."""
+        other = row.row.clone()
+        other[0] = other[0].roll(1)
+        unseen = PackedRow(other, row.layout, row.order)
+        # A record that holds nothing would leave what was there before.
+        graph.output.fill_(math.nan)
+        found = graph.run(unseen).float()
+        expected = self._forward(unseen.to(self._device)).float()
+        difference = torch.linalg.vector_norm(found - expected)
+        return float(difference) <= _TOLERANCE * float(torch.linalg.vector_norm(expected))
 
     def _captured(self, shape: Shape, row: PackedRow, capture: Capture) -> _Graph:
         bounds = torch.zeros(shape.sequences + 1, dtype=torch.int32, device=self._device)
@@ -144,19 +153,21 @@ class GraphedForward:
 
 def cuda_capture() -> Capture:
     """Records on the current CUDA device; all graphs share the memory of their intermediates."""
-    pool = torch.cuda.graph_pool_handle()
+    pool, side = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
 
     def capture(run: Callable[[], Tensor]) -> tuple[Replay, Tensor]:
-        side, current = torch.cuda.Stream(), torch.cuda.current_stream()
-        side.wait_stream(current)
-        with torch.cuda.stream(side):
-            # Handles and workspaces that are made at first use must not be part of the record.
-            run()
-        current.wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        # Other threads go on allocating while this one records.
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            output = run()
+        current = torch.cuda.current_stream()
+        # The outer stream is for a record that fails: it would leave this thread on the other.
+        with WAITING_FOR_DEVICE, torch.cuda.stream(current):
+            side.wait_stream(current)
+            with torch.cuda.stream(side):
+                # Handles and workspaces that are made at first use must not be part of the record.
+                run()
+            current.wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            # Other threads go on allocating while this one records.
+            with torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
+                output = run()
         return graph.replay, output
 
     return capture

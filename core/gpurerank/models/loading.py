@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -31,6 +31,14 @@ from gpurerank.errors import InputError, ModelError, ModelNotFoundError, Weights
 from gpurerank.models import devices, embedded
 
 _HEADS = ("ForSequenceClassification", "ForCausalLM", "ForConditionalGeneration")
+
+
+class _OnDevice(Protocol):
+    device: torch.device
+    packed: bool
+
+
+Copy = TypeVar("Copy", bound=_OnDevice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +134,19 @@ def load_sentence_transformer(
         options["local_files_only"] = True
     with quiet(bars=not Path(name).is_dir()), readable_errors(spec):
         return SentenceTransformer(name, **options).eval()
+
+
+def alike(models: list[Copy]) -> list[Copy]:
+    """Copies of one model that may share batches.
+
+    Raises:
+        InputError: They are on devices of different kinds, which lay batches out differently.
+    """
+    kinds = {(model.device.type, model.packed) for model in models}
+    if len(kinds) > 1:
+        names = ", ".join(sorted(str(model.device) for model in models))
+        raise InputError(f"the devices are {names}; copies of a model need devices of one kind")
+    return models
 
 
 def _options(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 
 from gpurerank.errors import DeviceError, GPURerankError, OutOfMemoryError, ScoringError
+from gpurerank.models.devices import WAITING_FOR_DEVICE
 
 Result = TypeVar("Result")
 
@@ -38,7 +39,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on the GPU or the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    said = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in said)
 
 
 def free_unused() -> None:
@@ -51,7 +53,8 @@ def free_unused() -> None:
 def _named(error: Exception, device: torch.device) -> ScoringError:
     if device.type == "cuda":
         try:
-            torch.cuda.synchronize(device)
+            with WAITING_FOR_DEVICE:
+                torch.cuda.synchronize(device)
         except Exception as lost:
             # An error that is still there after the batch is the device's, not the batch's.
             return DeviceError(f"{device} is lost: {_first_line(lost)}; start a new process")

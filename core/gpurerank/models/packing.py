@@ -56,6 +56,9 @@ class Tokens:
         return np.repeat(np.array(self.segments), [len(part) for part in self.parts])
 
 
+_NOTHING = Tokens((np.zeros(1, np.int32),), (0,), 1, False)
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where sequences lie in a packed row.
@@ -145,6 +148,8 @@ def pack(
             filled with sequences of token 0, no longer than the batch's longest.
         pinned: Whether the row lies in page-locked memory, for copies that do not wait.
     """
+    # A sequence of nothing still has an output.
+    sequences = [tokens if tokens.length else _NOTHING for tokens in sequences]
     lengths = np.array([tokens.length for tokens in sequences])
     order = np.argsort(lengths, kind="stable")
     lengths, longest, total = lengths[order], int(lengths.max()), int(lengths.sum())

@@ -15,7 +15,7 @@ from torch import Tensor
 from gpurerank.errors import ModelError
 from gpurerank.models import devices
 from gpurerank.models.attention import attending
-from gpurerank.models.loading import ModelSpec, fingerprint, load_cross_encoder
+from gpurerank.models.loading import ModelSpec, alike, fingerprint, load_cross_encoder
 from gpurerank.models.memory import guarded
 from gpurerank.models.packing import PackedRow, PaddedBlock, Tokens, pack, pad, pad_alike
 from gpurerank.models.pooling import HeadAdapter, last_tokens
@@ -73,7 +73,9 @@ class PairModel:
         self.fingerprint = fingerprint(spec, self._model.config)
         self._causal = any(isinstance(module, LogitScore) for module in self._scorer)
         self._position_offset = position_offset(self._model.base_model)
-        self._texts = TextTokenizer(backend_of(self._vocabulary))
+        self._texts = TextTokenizer(
+            backend_of(self._vocabulary), devices.remembered_tokens(self.device)
+        )
         self._mend_padding_token()
         # Texts are tokenized whole to see whether they are too long; that is no mistake.
         self._vocabulary.deprecation_warnings[_TOO_LONG_WARNING] = True
@@ -85,7 +87,7 @@ class PairModel:
         self.why_padded = self._probe()
         self.packed = self.why_padded is None
         self._scorer.to(dtype=self.dtype)
-        self._rows = RowRunner(self._packed, self.device, self.dtype, self._position_offset)
+        self._rows = RowRunner(self._packed, self.device, self._position_offset)
 
     @property
     def tokens_per_batch(self) -> tuple[int, int]:
@@ -123,7 +125,7 @@ class PairModel:
             ScoringError: The model failed.
         """
         if isinstance(batch, PackedRow):
-            return guarded(lambda: self._rows.run(batch), self.device)
+            return self._rows.run(batch)
         return guarded(lambda: self._run_padded(batch), self.device)
 
     @torch.inference_mode()
@@ -249,10 +251,10 @@ def load_pair_models(spec: ModelSpec) -> list[PairModel]:
     """Loads the cross-encoder of a spec, a copy for each device.
 
     Raises:
-        InputError: The spec is wrong, or names a device that is not here.
+        InputError: The spec is wrong, or names a device that is not here, or unlike ones.
         ModelError: There is no such model, or it is no reranker.
     """
-    return [PairModel(each) for each in spec.on_each_device()]
+    return alike([PairModel(each) for each in spec.on_each_device()])
 
 
 def _transformer_of(scorer: CrossEncoder, name: str) -> Transformer:

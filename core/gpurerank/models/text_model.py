@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from gpurerank.errors import ModelError
 from gpurerank.models import devices
 from gpurerank.models.attention import attending
-from gpurerank.models.loading import ModelSpec, load_sentence_transformer
+from gpurerank.models.loading import ModelSpec, alike, load_sentence_transformer
 from gpurerank.models.memory import guarded
 from gpurerank.models.packing import PackedRow, Tokens, pack
 from gpurerank.models.pooling import POOLERS
@@ -55,12 +56,14 @@ class TextModel:
         self._encoder = load_sentence_transformer(spec, self.device, probe_dtype)
         self.max_length = self._length_limit()
         self._encoder.max_seq_length = self.max_length
+        # The padded path sets its own padding and truncation, on another thread.
+        self._tokenizer = copy.deepcopy(self._encoder.tokenizer)
         self.dim = int(self._encoder.get_embedding_dimension() or 0)
         self.why_padded = self._probe()
         self.packed = self.why_padded is None
         self._encoder.to(dtype=self.dtype)
         if self.packed:
-            self._rows = RowRunner(self._packed, self.device, self.dtype, self._position_offset)
+            self._rows = RowRunner(self._packed, self.device, self._position_offset)
 
     def prompt(self, *, query: bool) -> str:
         """Text that goes before each query or passage; empty for most models."""
@@ -82,7 +85,7 @@ class TextModel:
     def tokenize(self, items: Sequence[tuple[str, str]]) -> list[Tokens]:
         """Token ids of each text behind its prompt, cut to ``max_length``."""
         clean = [prompt + readable(text) for prompt, text in items]
-        encoded = self._encoder.tokenizer(clean, truncation=True, max_length=self.max_length)
+        encoded = self._tokenizer(clean, truncation=True, max_length=self.max_length)
         return [
             Tokens.of(
                 np.array(one.ids, np.int32),
@@ -107,7 +110,7 @@ class TextModel:
             ScoringError: The model failed.
         """
         if isinstance(batch, PackedRow):
-            return guarded(lambda: self._rows.run(batch), self.device)
+            return self._rows.run(batch)
         return guarded(lambda: self._padded(batch), self.device)
 
     def _packed(self, row: PackedRow) -> Tensor:
@@ -194,4 +197,4 @@ def load_text_models(spec: ModelSpec) -> list[TextModel]:
     models = [TextModel(each) for each in spec.on_each_device()]
     if models[0].dim == 0:
         raise ModelError(f"{spec.name!r} does not say how long its vectors are")
-    return models
+    return alike(models)

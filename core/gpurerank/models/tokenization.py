@@ -24,8 +24,6 @@ from gpurerank.errors import ModelError
 from gpurerank.models.packing import Tokens
 from gpurerank.types import IntArray
 
-# About 11,000 passages of 128 tokens, in 20 MB.
-REMEMBERED_TOKENS = 2_000_000
 # What an entry costs beside its ids: the array's header and the dictionary's slot.
 _ENTRY_TOKENS = 50
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -36,15 +34,21 @@ class TextTokenizer:
 
     Works on a private copy: settings of the shared tokenizer are neither read nor written. Safe
     between threads.
+
+    Args:
+        backend: The model's tokenizer.
+        remembered: Tokens of the texts that are remembered, the latest used; a quarter of a
+            text's characters counts too. Each takes about 5 bytes.
     """
 
-    def __init__(self, backend: Tokenizer) -> None:
+    def __init__(self, backend: Tokenizer, remembered: int) -> None:
         self._tokenizer = Tokenizer.from_str(backend.to_str())
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         # In order of use, oldest first; a plain dict, because lookups are most of the host's work.
         self._known: dict[str, IntArray] = {}
-        self._remembered = 0
+        self._size = 0
+        self._most = remembered
         self._lock = threading.Lock()
 
     @property
@@ -93,14 +97,19 @@ class TextTokenizer:
     def _remember(self, fresh: dict[str, IntArray]) -> None:
         with self._lock:
             for text, ids in fresh.items():
-                size = len(ids) + _ENTRY_TOKENS
-                if text in self._known or size > REMEMBERED_TOKENS // 8:
+                size = _size(text, ids)
+                if text in self._known or size > self._most // 8:
                     continue
                 self._known[text] = ids
-                self._remembered += size
-            while self._remembered > REMEMBERED_TOKENS:
+                self._size += size
+            while self._size > self._most:
                 oldest = next(iter(self._known))
-                self._remembered -= len(self._known.pop(oldest)) + _ENTRY_TOKENS
+                self._size -= _size(oldest, self._known.pop(oldest))
+
+
+def _size(text: str, ids: IntArray) -> int:
+    """What an entry takes, in tokens; a text may be long and yet one token."""
+    return len(ids) + len(text) // 4 + _ENTRY_TOKENS
 
 
 class PairTokenizer(Protocol):
