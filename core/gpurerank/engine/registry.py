@@ -28,7 +28,7 @@ class Lease(Generic[Model]):
 
     def __init__(self, engine: Engine[Model], release: Callable[[bool], None]) -> None:
         self._held: Engine[Model] | None = engine
-        self._give_back = release
+        self._give_back: Callable[[bool], None] | None = release
         self._lock = threading.Lock()
 
     @property
@@ -61,10 +61,11 @@ class Lease(Generic[Model]):
 
     def _release(self, *, free: bool) -> None:
         with self._lock:
-            held, self._held = self._held, None
-        if held is not None:
-            del held
-            self._give_back(free)
+            give_back, self._give_back = self._give_back, None
+            # Whoever keeps this object keeps no model.
+            self._held = None
+        if give_back is not None:
+            give_back(free)
 
 
 class Registry:
