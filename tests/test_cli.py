@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
+from gpurerank import cli
 from gpurerank.demo.passages import folder, split, standard_library
 from gpurerank.errors import DataError
 
@@ -30,6 +33,27 @@ def gpurerank(
     )
 
 
+class InProcess(Protocol):
+    """Runs the command line in this process, which need not import torch again."""
+
+    def __call__(self, *arguments: str, stdin: str = "") -> tuple[int, str, str]:
+        """Exit status, standard output, standard error."""
+        ...
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> InProcess:
+    def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["gpurerank", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        told = capsys.readouterr()
+        return int(ended.value.code or 0), told.out, told.err
+
+    return run
+
+
 @pytest.fixture
 def docs(tmp_path: Path) -> Path:
     root = tmp_path / "docs"
@@ -48,7 +72,7 @@ def test_rank_reads_arguments_and_prints_a_table() -> None:
     assert first.split("│")[1].strip() == "1"
 
 
-def test_rank_reads_a_pipe_and_writes_json_lines(tmp_path: Path) -> None:
+def test_rank_reads_a_pipe_and_writes_json_lines(tmp_path: Path, here: InProcess) -> None:
     lines = 'a brown\u2028 fox \u0085\n\n{"text": "subprocess.run executes a command"}\n{not json\n'
     result = gpurerank("rank", "run a command", "--json", "--top-k", "2", stdin=lines)
     rows = [json.loads(line) for line in result.stdout.splitlines()]
@@ -56,8 +80,10 @@ def test_rank_reads_a_pipe_and_writes_json_lines(tmp_path: Path) -> None:
     assert rows[0]["passage"] == "subprocess.run executes a command"
     assert (rows[0]["rank"], rows[0]["index"]) == (1, 1)
     (tmp_path / "p.txt").write_text(lines)
-    again = gpurerank("rank", "run a command", "--json", "-k", "2", "-f", str(tmp_path / "p.txt"))
-    assert again.stdout == result.stdout
+    _, again, _ = here("rank", "run a command", "--json", "-k", "2", "-f", str(tmp_path / "p.txt"))
+    assert [json.loads(line)["passage"] for line in again.splitlines()] == [
+        row["passage"] for row in rows
+    ]
 
 
 def test_demo_indexes_a_folder_once_and_follows_changes(docs: Path, tmp_path: Path) -> None:
@@ -89,34 +115,35 @@ def test_demo_indexes_a_folder_once_and_follows_changes(docs: Path, tmp_path: Pa
         (["demo", "-q", " "], "--query is blank"),
     ],
 )
-def test_errors_are_one_line(arguments: list[str], said: str) -> None:
-    result = gpurerank(*arguments)
-    assert result.returncode == 1
-    assert said in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
-    assert "Traceback" not in result.stderr
+def test_errors_are_one_line(arguments: list[str], said: str, here: InProcess) -> None:
+    status, _, told = here(*arguments)
+    assert status == 1
+    assert said in told
+    assert len(told.strip().splitlines()) == 1
+    assert "Traceback" not in told
 
 
-def test_a_wrong_option_shows_the_usage() -> None:
-    result = gpurerank("rank", "q", "a", "--no-such-option")
-    assert result.returncode == 2
-    assert "No such option" in result.stderr
-    assert "Traceback" not in result.stderr
+def test_a_wrong_option_shows_the_usage(here: InProcess) -> None:
+    status, _, told = here("rank", "q", "a", "--no-such-option")
+    assert status == 2
+    assert "No such option" in told
+    assert "Traceback" not in told
 
 
-def test_environment_gives_defaults() -> None:
-    result = gpurerank("rank", "q", "a", GPURERANK_MODEL="nobody/has-this")
-    assert "nobody/has-this" in result.stderr
+def test_environment_gives_defaults(here: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPURERANK_MODEL", "nobody/has-this")
+    _, _, told = here("rank", "q", "a")
+    assert "nobody/has-this" in told
 
 
-def test_doctor_reports_and_fails_where_something_is_wrong() -> None:
+def test_doctor_reports_and_fails_where_something_is_wrong(here: InProcess) -> None:
     good = gpurerank("doctor")
     assert good.returncode == 0, good.stdout
     assert "packed attention" in good.stdout
     assert "torch" in good.stdout
-    bad = gpurerank("doctor", "--model", "nobody/has-this")
-    assert bad.returncode == 1
-    assert "wrong" in bad.stdout
+    status, told, _ = here("doctor", "--model", "nobody/has-this")
+    assert status == 1
+    assert "wrong" in told
 
 
 def test_a_damaged_weight_file_is_named(tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ async def test_async_ranks_as_sync(tiny: str, overlap: WordOverlap) -> None:
 
 
 async def test_event_loop_is_never_held(embedded: Reranker) -> None:
-    passages = [f"{PASSAGES[i % 4]} number {i} " * 8 for i in range(300)]
+    passages = [f"{PASSAGES[i % 4]} number {i} " * 8 for i in range(200)]
 
     async def longest_gap() -> float:
         worst, last = 0.0, time.perf_counter()
@@ -245,7 +245,7 @@ async def test_event_loop_is_never_held(embedded: Reranker) -> None:
         return worst
 
     # A loop that is held is held each time; the best of a few leaves out what the machine does.
-    assert min([await longest_gap() for _ in range(4)]) < 0.05
+    assert min([await longest_gap() for _ in range(3)]) < 0.05
 
 
 def test_cache_answers_what_it_has_seen(overlap: WordOverlap) -> None:
