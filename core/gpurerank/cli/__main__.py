@@ -1,0 +1,5 @@
+"""``python -m gpurerank.cli``."""
+
+from gpurerank.cli import main
+
+main()

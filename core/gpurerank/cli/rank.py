@@ -1,0 +1,92 @@
+"""``gpurerank rank``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from gpurerank.cli.console import out
+from gpurerank.cli.options import Device, Dtype, Model
+from gpurerank.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from gpurerank.types import RankedPassage
+
+
+def rank(
+    query: Annotated[str, typer.Argument(help="What is asked.")],
+    passages: Annotated[
+        list[str] | None, typer.Argument(help="Passages; else --file, else standard input.")
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", "-f", help="A passage a line: text, or JSON with 'text'."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines instead of a table.")] = False,
+    model: Model = "embedded",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", "-k", help="Passages shown.", min=0)
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Lowest score shown, 0 to 1.")] = None,
+) -> None:
+    """Rank passages from arguments, a file or a pipe."""
+    if passages and file:
+        raise InputError("passages were given as arguments and with --file; give one of both")
+    texts = passages or _read_passages(file)
+    from gpurerank.reranker import Reranker
+
+    with Reranker(model, device=device, dtype=dtype) as reranker:
+        ranked = reranker.rank(query, texts, top_k, threshold)
+    if as_json:
+        for passage in ranked:
+            sys.stdout.write(json.dumps(passage.to_dict()) + "\n")
+    else:
+        out.print(_ranking_table(query, ranked))
+
+
+def _read_passages(file: Path | None) -> list[str]:
+    if file is None and sys.stdin.isatty():
+        raise InputError("no passages: give them as arguments, with --file, or through a pipe")
+    try:
+        text = sys.stdin.read() if file is None else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the passages cannot be read: {error}") from error
+    passages = [_passage(line, number) for number, line in enumerate(text.split("\n"), 1)]
+    found = [passage for passage in passages if passage.strip()]
+    if not found:
+        raise DataError(f"{file or 'standard input'} holds no passage")
+    return found
+
+
+def _passage(line: str, number: int) -> str:
+    if not line.lstrip().startswith("{"):
+        return line
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return line
+    if not isinstance(row.get("text"), str):
+        raise DataError(f"line {number} is JSON without a string 'text'")
+    return str(row["text"])
+
+
+def _ranking_table(query: str, ranked: list[RankedPassage]) -> Table:
+    table = Table(title=f"“{escape(query)}”", title_justify="left", title_style="bold")
+    for title in ("rank", "before", "score"):
+        table.add_column(title, justify="right")
+    table.add_column("passage")
+    for passage in ranked:
+        score = "-" if passage.score is None else f"{passage.score:.3f}"
+        # A terminal takes no lone surrogate.
+        text = " ".join(passage.passage.encode("utf-8", "replace").decode().split())
+        shown = text if len(text) <= 200 else text[:199] + "…"
+        table.add_row(str(passage.rank), str(passage.previous_rank), score, escape(shown))
+    return table
