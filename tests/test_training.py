@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers import CrossEncoder
 
-from gpurerank.collection import Collection
+from gpurerank import BiEncoder
+from gpurerank.collection import Collection, Document, Query
 from gpurerank.errors import WeightsError
-from gpurerank.evaluation.candidates import bm25_candidates
-from gpurerank.evaluation.judge import measure, rerank_run, similarity_run
 from gpurerank.models import embedded
-from gpurerank.training.lists import (
-    Negatives,
-    labelled_lists,
-    read_lists,
-    unlabelled_lists,
-    write_lists,
-)
+from gpurerank.models.blend import Blend
+from gpurerank.training.lists import read_lists, write_lists
 from gpurerank.training.loss import FAR_BELOW, ListwiseDistillationLoss, pad_lists
+from gpurerank.training.mining import Miner, Mining, unlabelled_lists
+from gpurerank.types import FloatArray
 from tests.test_units import write_collection
 
 TOPICS = ["cats", "rivers", "violins", "tax law", "bread", "glaciers", "chess", "bees"]
-
-
-@pytest.fixture(scope="module")
-def encoder() -> SentenceTransformer:
-    return SentenceTransformer(str(embedded.base_folder()), device="cpu")
 
 
 @pytest.fixture
@@ -46,19 +38,16 @@ def collection(tmp_path: Path) -> Collection:
     return Collection.read(write_collection(tmp_path, corpus, queries, judgements), "test")
 
 
-def loss_of(
-    logits: list[list[float]], similarities: list[list[float]], positive: int | None
-) -> float:
+def loss_of(logits: list[list[float]], teacher: list[list[float]], positives: list[int]) -> float:
     loss = ListwiseDistillationLoss.__new__(ListwiseDistillationLoss)
-    loss.teacher_scale, loss.teacher_weight, loss.pointwise_weight = 10.0, 0.5, 0.2
-    positives = torch.zeros(1, len(logits[0]), dtype=torch.bool)
-    if positive is not None:
-        positives[0, positive] = True
-    return float(loss.loss(torch.tensor(logits), torch.tensor(similarities), positives))
+    loss.blend, loss.teacher_weight, loss.pointwise_weight = None, 0.5, 0.2
+    marks = torch.zeros(1, len(logits[0]), dtype=torch.bool)
+    marks[0, positives] = True
+    return float(loss.loss(torch.tensor(logits), torch.tensor(teacher), marks))
 
 
 def test_loss_of_a_labelled_list_is_its_three_terms() -> None:
-    logits, similarities = [1.0, 0.5, -1.0], [0.2, 0.6, 0.1]
+    logits, similarities = [1.0, 0.5, -1.0], [2.0, 6.0, 1.0]
     entropy = -math.log(math.exp(1.0) / sum(map(math.exp, logits)))
     teacher = np.exp(np.array([6.0, 1.0])) / np.exp(np.array([6.0, 1.0])).sum()
     student = np.exp(np.array([0.5, -1.0])) / np.exp(np.array([0.5, -1.0])).sum()
@@ -66,17 +55,25 @@ def test_loss_of_a_labelled_list_is_its_three_terms() -> None:
     positive, negatives = math.log1p(math.exp(-1.0)), [math.log1p(math.exp(x)) for x in (0.5, -1.0)]
     pointwise = (2 * positive + sum(negatives)) / 4
     expected = entropy + 0.5 * divergence + 0.2 * pointwise
-    assert loss_of([logits], [similarities], 0) == pytest.approx(expected, abs=1e-6)
+    assert loss_of([logits], [similarities], [0]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_two_positives_share_one_entropy() -> None:
+    logits = [[1.0, 1.0, -30.0]]
+    # Both are as likely as each other, and nothing is left for the negative.
+    pointwise = (2 * 0.5 * math.log1p(math.exp(-1.0)) + 0.0) / 2
+    found = loss_of(logits, [[0.0, 0.0, 0.0]], [0, 1])
+    assert found == pytest.approx(math.log(2) + 0.2 * pointwise, abs=1e-5)
 
 
 def test_loss_of_an_unlabelled_list_is_agreement_with_the_teacher() -> None:
-    assert loss_of([[6.0, 1.0, 3.0]], [[0.6, 0.1, 0.3]], None) == pytest.approx(0, abs=1e-6)
-    assert loss_of([[1.0, 6.0, 3.0]], [[0.6, 0.1, 0.3]], None) > 1
+    assert loss_of([[6.0, 1.0, 3.0]], [[6.0, 1.0, 3.0]], []) == pytest.approx(0, abs=1e-6)
+    assert loss_of([[1.0, 6.0, 3.0]], [[6.0, 1.0, 3.0]], []) > 1
 
 
 def test_padding_changes_no_loss() -> None:
-    padded = loss_of([[1.0, 0.5, -1.0, FAR_BELOW]], [[0.2, 0.6, 0.1, FAR_BELOW]], 0)
-    assert padded == pytest.approx(loss_of([[1.0, 0.5, -1.0]], [[0.2, 0.6, 0.1]], 0), abs=1e-6)
+    padded = loss_of([[1.0, 0.5, -1.0, FAR_BELOW]], [[2.0, 6.0, 1.0, FAR_BELOW]], [0])
+    assert padded == pytest.approx(loss_of([[1.0, 0.5, -1.0]], [[2.0, 6.0, 1.0]], [0]), abs=1e-6)
     lists = pad_lists(torch.tensor([1.0, 2.0, 3.0]), [1, 2], 0.0)
     assert lists.tolist() == [[1.0, 0.0], [2.0, 3.0]]
 
@@ -86,8 +83,8 @@ def test_loss_trains_a_real_model(tiny: str) -> None:
     loss = ListwiseDistillationLoss(model, pairs_per_pass=3)
     inputs = (["what is the capital?", "a fox"], [["Paris", "a fox", "merge"], ["a fox", "Paris"]])
     labels = [
-        torch.tensor([[0.5, 1.0], [0.2, 0.0], [0.1, 0.0]]),
-        torch.tensor([[0.9, 0.0], [0.1, 0.0]]),
+        torch.tensor([[1.0, 0.5, 5.0], [0.0, 0.2, 2.0], [0.0, 0.1, 1.0]]),
+        torch.tensor([[0.0, 0.9, 9.0], [0.0, 0.1, 1.0]]),
     ]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     first = loss(inputs, labels).item()
@@ -98,30 +95,94 @@ def test_loss_trains_a_real_model(tiny: str) -> None:
     assert loss(inputs, labels).item() < 0.5 * first
 
 
+def test_a_blend_that_ranks_right_leaves_nothing_to_learn(tiny: str) -> None:
+    model = CrossEncoder(tiny, device="cpu")
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    loss = ListwiseDistillationLoss(model, blend=Blend(weight=60.0, center=0.5))
+    inputs = (["query"], [["right", "wrong"]])
+    right = torch.tensor([[1.0, 0.9, 0.0], [0.0, 0.1, 0.0]])
+    assert loss(inputs, [right]).item() == pytest.approx(0, abs=1e-6)
+    wrong = torch.tensor([[1.0, 0.1, 0.0], [0.0, 0.9, 0.0]])
+    assert loss(inputs, [wrong]).item() > 40
+
+
 def test_mined_negatives_are_never_right_answers(
-    collection: Collection, encoder: SentenceTransformer, tmp_path: Path
+    collection: Collection, bi_encoder: BiEncoder, tmp_path: Path
 ) -> None:
-    wanted = Negatives(hard=2, hard_depth=6, lexical=1, middling=2, middling_depth=20, random=2)
+    wanted = Mining(hard=2, hard_depth=6, lexical=1, middling=2, middling_depth=20, random=2)
     queries = list(collection.judgements)
-    lists = list(labelled_lists(collection, encoder, queries, wanted, np.random.default_rng(1)))
+    rng = np.random.default_rng(1)
+    lists = list(Miner(collection, bi_encoder, wanted, rng).lists(queries))
     assert len(lists) == len(queries)
     for i, each in enumerate(lists):
-        assert each.positive == 0
+        assert each.grades == (1.0,) + (0.0,) * 7
         assert f"number {i}0" in each.passages[0]
         assert len(each.passages) == len(set(each.passages)) == len(each.similarities) == 8
         assert not any(f"number {i}2" in passage for passage in each.passages)
+        assert each.teacher == pytest.approx([15 * s for s in each.similarities])
     path = tmp_path / "lists.jsonl"
     assert write_lists(path, lists) == len(lists)
     assert list(read_lists(path)) == lists
-    again = labelled_lists(collection, encoder, queries, wanted, np.random.default_rng(1))
+    again = Miner(collection, bi_encoder, wanted, np.random.default_rng(1)).lists(queries)
     assert list(again) == lists
 
 
-def test_unlabelled_lists_go_from_near_to_far(encoder: SentenceTransformer) -> None:
+class Axes:
+    """An embedder of one's own: the vector of a text is what it is listed with."""
+
+    def __init__(self, vectors: dict[str, tuple[float, float]]) -> None:
+        self._vectors = vectors
+
+    def embed_queries(self, queries: Sequence[str]) -> FloatArray:
+        return np.array([self._vectors[query] for query in queries], dtype=np.float32)
+
+    embed_passages = embed_queries
+
+
+def small_collection(grades: dict[str, int]) -> Collection:
+    documents = {name: Document("", name) for name in ("right", "twin", "near", "far")}
+    return Collection("small", documents, {"q": Query("ask")}, {"q": grades})
+
+
+AXES = Axes(
+    {
+        "ask": (1.0, 0.0),
+        "right": (0.8, 0.6),
+        "twin": (0.79, 0.61),
+        "near": (0.5, 0.5),
+        "far": (0.0, 1.0),
+    }
+)
+
+
+def negatives(collection: Collection, mining: Mining) -> list[set[str]]:
+    miner = Miner(collection, AXES, mining, np.random.default_rng(0))
+    return [set(each.passages[1:]) for each in miner.lists(["q"])]
+
+
+def test_what_is_as_similar_as_the_positive_is_taken_for_an_unjudged_answer() -> None:
+    mining = Mining(hard=4, middling=0)
+    assert negatives(small_collection({"right": 1}), mining) == [{"near", "far"}]
+    judged = small_collection({"right": 1, "twin": 0})
+    assert negatives(judged, mining) == [{"near", "far", "twin"}]
+
+
+def test_queries_that_teach_nothing_are_left_out() -> None:
+    easy = small_collection({"right": 1})
+    assert negatives(easy, Mining(easy_share=0.0, easy_margin=0.2)) == []
+    assert len(negatives(easy, Mining(easy_share=0.0, easy_margin=0.5))) == 1
+    lost = small_collection({"far": 1})
+    assert negatives(lost, Mining(positive_depth=2)) == []
+    assert len(negatives(lost, Mining(positive_depth=3, too_similar=None))) == 1
+
+
+def test_unlabelled_lists_go_from_near_to_far(bi_encoder: BiEncoder) -> None:
     texts = [f"all about {topic} and number {n}" for topic in TOPICS for n in range(8)]
     queries = [texts[3], texts[9]]
-    (first, *_) = unlabelled_lists(queries, texts, encoder, 8, np.random.default_rng(2))
-    assert first.positive is None
+    rng = np.random.default_rng(2)
+    (first, *_) = unlabelled_lists(queries, texts, bi_encoder, 8, 15.0, rng)
+    assert not first.labelled
     assert first.query not in first.passages
     assert len(first.passages) >= 6
     assert max(first.similarities[:2]) > max(first.similarities[-2:])
@@ -149,20 +210,3 @@ def test_delta_restores_what_training_changed(tmp_path: Path) -> None:
     path.write_bytes(b"nonsense")
     with pytest.raises(WeightsError, match="cannot be read"):
         embedded.load_delta(path)
-
-
-def test_judging_measures_what_the_ranking_is(
-    collection: Collection, embedded: object, bi_encoder: object
-) -> None:
-    candidates = bm25_candidates(collection, depth=8)
-    assert all(len(listed) == 8 for listed in candidates.values())
-    perfect = {
-        q: {d: float(d in judged) for d in candidates[q]}
-        for q, judged in collection.judgements.items()
-    }
-    assert measure(collection, perfect, "nDCG@10")["nDCG@10"] == pytest.approx(1.0)
-    similar = similarity_run(bi_encoder, collection, candidates)  # type: ignore[arg-type]
-    ranked = rerank_run(bi_encoder, collection, candidates, "test")  # type: ignore[arg-type]
-    for query_id, listed in similar.items():
-        for document_id, score in listed.items():
-            assert ranked[query_id][document_id] == pytest.approx(score, abs=0.02)

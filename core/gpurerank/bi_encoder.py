@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gpurerank.calls import current_call
 from gpurerank.engine.job import Answer
 from gpurerank.errors import NotFiniteError
 from gpurerank.progress import progress_bar
@@ -18,6 +19,7 @@ from gpurerank.types import CutOff, FloatArray, RankedPassage
 if TYPE_CHECKING:
     from gpurerank.engine.registry import Lease
     from gpurerank.models.loading import ModelSpec
+    from gpurerank.models.remembered import Vector
     from gpurerank.models.text_model import TextModel
 
 
@@ -86,6 +88,11 @@ class BiEncoder:
         """Whether batches run without padding."""
         return self._lease.model.packed
 
+    def identity(self) -> list[str]:
+        """What a vector depends on beside the text: the model and every option that changes it."""
+        model = self._lease.model
+        return [repr(model.spec), model.fingerprint]
+
     def embed_queries(self, queries: Sequence[str], *, show_progress: bool = False) -> FloatArray:
         """Vectors of queries, with the model's query prompt; shape (queries, dim), float32.
 
@@ -126,8 +133,7 @@ class BiEncoder:
         A blank passage has the cosine -1. Raises as ``Reranker.rank``.
         """
         texts = check_request(query, passages, top_k, threshold)
-        answer = self._finite(self._lease.engine.run(self._items(query, texts), stage="embed"))
-        scored = self._scored(texts, answer)
+        scored = self._scored(texts, self._rows(self._items(query, texts)))
         return rank(scored, top_k=top_k, threshold=threshold, cut_off=cut_off)
 
     async def arank(
@@ -141,9 +147,7 @@ class BiEncoder:
     ) -> list[RankedPassage]:
         """As ``rank``, without blocking the event loop."""
         texts = check_request(query, passages, top_k, threshold)
-        items = self._items(query, texts)
-        answer = self._finite(await self._lease.engine.arun(items, stage="embed"))
-        scored = self._scored(texts, answer)
+        scored = self._scored(texts, await self._arows(self._items(query, texts)))
         return rank(scored, top_k=top_k, threshold=threshold, cut_off=cut_off)
 
     def close(self) -> None:
@@ -156,16 +160,48 @@ class BiEncoder:
             return self._embed(checked, query=query).rows
 
     def _embed(self, texts: list[str], *, query: bool) -> Answer:
-        engine = self._lease.engine
-        if not texts:
-            return self._nothing()
-        return self._finite(engine.run(self._prompted(texts, query=query), stage="embed"))
+        return self._rows(self._prompted(texts, query=query))
 
     async def _aembed(self, texts: list[str], *, query: bool) -> Answer:
-        engine = self._lease.engine
-        if not texts:
-            return self._nothing()
-        return self._finite(await engine.arun(self._prompted(texts, query=query), stage="embed"))
+        return await self._arows(self._prompted(texts, query=query))
+
+    def _rows(self, items: list[tuple[str, str]]) -> Answer:
+        """A vector an item; what was embedded before is not embedded again."""
+        engine, known = self._lease.engine, self._lease.model.remembered.find(items)
+        missing = _missing(items, known)
+        if not missing:
+            return self._joined(items, known, [], self._nothing())
+        return self._joined(items, known, missing, engine.run(missing, stage="embed"))
+
+    async def _arows(self, items: list[tuple[str, str]]) -> Answer:
+        engine, known = self._lease.engine, self._lease.model.remembered.find(items)
+        missing = _missing(items, known)
+        if not missing:
+            return self._joined(items, known, [], self._nothing())
+        return self._joined(items, known, missing, await engine.arun(missing, stage="embed"))
+
+    def _joined(
+        self,
+        items: list[tuple[str, str]],
+        known: list[Vector | None],
+        missing: list[tuple[str, str]],
+        fresh: Answer,
+    ) -> Answer:
+        self._check_finite(missing, fresh)
+        call = current_call()
+        if call.on_progress is not None and len(missing) < len(items):
+            call.on_progress(len(items), len(items))
+        if len(missing) == len(items):
+            self._lease.model.remembered.keep(missing, fresh.rows, fresh.truncated)
+            return fresh
+        new = dict(zip(missing, zip(fresh.rows, fresh.truncated, strict=True), strict=True))
+        found = [new[item] if one is None else one for item, one in zip(items, known, strict=True)]
+        if missing:
+            self._lease.model.remembered.keep(missing, fresh.rows, fresh.truncated)
+        rows = np.empty((len(items), self.dim), dtype=np.float32)
+        for place, (row, _) in enumerate(found):
+            rows[place] = row
+        return Answer(rows, [truncated for _, truncated in found])
 
     def _nothing(self) -> Answer:
         return Answer(np.empty((0, self.dim), dtype=np.float32), [])
@@ -178,13 +214,13 @@ class BiEncoder:
         """The query first, then the passages: one job, so that they share batches."""
         return self._prompted([query], query=True) + self._prompted(passages, query=False)
 
-    def _finite(self, answer: Answer) -> Answer:
+    def _check_finite(self, items: list[tuple[str, str]], answer: Answer) -> None:
         wrong = np.flatnonzero(~np.isfinite(answer.rows).all(axis=1))
         if len(wrong):
             raise NotFiniteError(
-                f"{self.model_name!r} returned NaN or infinity for text {wrong[0]}"
+                f"{self.model_name!r} returned NaN or infinity for {len(wrong)} of {len(items)}"
+                f" texts, first for one of {len(items[wrong[0]][1])} characters"
             )
-        return answer
 
     def _scored(self, passages: list[str], answer: Answer) -> list[RankedPassage]:
         """Passages with their cosine, -1 for a blank one."""
@@ -208,6 +244,11 @@ class BiEncoder:
                 zip(passages, cosines.tolist(), answer.truncated[1:], strict=True)
             )
         ]
+
+
+def _missing(items: list[tuple[str, str]], known: Sequence[Vector | None]) -> list[tuple[str, str]]:
+    """What is not known, each item once."""
+    return list(dict.fromkeys(i for i, one in zip(items, known, strict=True) if one is None))
 
 
 def _rebuild(spec: ModelSpec) -> BiEncoder:

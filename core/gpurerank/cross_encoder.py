@@ -16,6 +16,7 @@ from gpurerank.request import check_pairs
 
 if TYPE_CHECKING:
     from gpurerank.engine.registry import Lease
+    from gpurerank.models.blend import Blend
     from gpurerank.models.pair_model import PairModel
     from gpurerank.types import FloatArray, IntArray
 
@@ -100,6 +101,14 @@ class CrossEncoder:
         """Whether batches run without padding."""
         return self._lease.model.packed
 
+    @property
+    def blend(self) -> Blend | None:
+        """How ``Reranker`` blends the logit with a bi-encoder's similarity; None for not at all.
+
+        Such a model was trained on top of that bi-encoder, so its own logit alone ranks worse.
+        """
+        return self._lease.model.blend
+
     def identity(self) -> list[str]:
         """What a score depends on beside the pair: the model and every option that changes it."""
         model = self._lease.model
@@ -116,15 +125,23 @@ class CrossEncoder:
             NotFiniteError: The model returned NaN or infinity.
             DeadlineError: The deadline of the current call passed.
         """
-        check_pairs(pairs)
-        engine = self._lease.engine
-        return self._scores(engine.run(pairs).rows) if len(pairs) else []
+        return sigmoids(self.logits(pairs))
 
     async def ascore_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """As ``score_pairs``, without blocking; a cancelled task's pairs do not run."""
+        return sigmoids(await self.alogits(pairs))
+
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> FloatArray:
+        """The model's own logits, shape (pairs,), float32; raises as ``score_pairs``."""
         check_pairs(pairs)
         engine = self._lease.engine
-        return self._scores((await engine.arun(pairs)).rows) if len(pairs) else []
+        return self._finite(engine.run(pairs).rows) if len(pairs) else _no_logits()
+
+    async def alogits(self, pairs: Sequence[tuple[str, str]]) -> FloatArray:
+        """As ``logits``, without blocking."""
+        check_pairs(pairs)
+        engine = self._lease.engine
+        return self._finite((await engine.arun(pairs)).rows) if len(pairs) else _no_logits()
 
     def fit(self, query: str, passages: Sequence[str], long_passages: LongPassages) -> list[Fit]:
         """How each passage is shown to the model beside a query: as windows, or cut."""
@@ -146,9 +163,9 @@ class CrossEncoder:
         """Gives the model back; the last user frees its memory."""
         self._lease.close()
 
-    def _scores(self, logits: FloatArray) -> list[float]:
+    def _finite(self, logits: FloatArray) -> FloatArray:
         check_finite(logits, self._name)
-        return sigmoids(logits)
+        return logits
 
     def _fit(self, query: str, passages: Sequence[str], long_passages: LongPassages) -> list[Fit]:
         model = self._lease.model
@@ -186,6 +203,10 @@ class CrossEncoder:
             if excess <= 0 or wanted == 1:
                 return spans
             wanted = max(1, wanted - excess)
+
+
+def _no_logits() -> FloatArray:
+    return np.empty(0, dtype=np.float32)
 
 
 def check_finite(logits: FloatArray, model_name: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gpurerank.awaiting import await_scores
+from gpurerank.blended import BlendedScorer, on_top
 from gpurerank.cache import CachedScorer, ScoreStore
 from gpurerank.calls import Call, calling, current_call
 from gpurerank.chunking import Fit
@@ -130,7 +131,7 @@ class Reranker:
             positive_label=positive_label,
             trust_remote_code=trust_remote_code,
         )
-        self._attach(encoder, encoder)
+        self._attach(on_top(encoder, device=device, dtype=dtype), encoder)
 
     @classmethod
     def from_options(cls, options: RerankerOptions) -> Reranker:
@@ -166,7 +167,9 @@ class Reranker:
         self._given = scorer
         self._scorer = scorer
         if self._options.cache is not None:
-            identity = encoder.identity() if encoder else [self._options.model]
+            identity = [self._options.model]
+            if isinstance(scorer, CrossEncoder | BlendedScorer):
+                identity = scorer.identity()
             self._scorer = CachedScorer(scorer, self._options.cache, identity=identity)
 
     def __reduce__(self) -> tuple[Callable[..., Reranker], tuple[object, ...]]:
@@ -287,8 +290,8 @@ class Reranker:
 
     def close(self) -> None:
         """Gives the model back; the last user frees its memory."""
-        if self._encoder is not None:
-            self._encoder.close()
+        if self._encoder is not None and isinstance(self._given, CrossEncoder | BlendedScorer):
+            self._given.close()
 
     def _score(self, pairs: list[tuple[str, str]]) -> list[float]:
         scores = self._scorer.score_pairs(pairs) if pairs else []

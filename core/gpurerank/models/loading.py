@@ -29,6 +29,8 @@ from transformers.utils import logging as transformers_logging
 
 from gpurerank.errors import InputError, ModelError, ModelNotFoundError, WeightsError
 from gpurerank.models import devices, embedded
+from gpurerank.models.blend import FILE_NAME as BLEND_FILE
+from gpurerank.models.blend import Blend, read_blend
 
 _HEADS = ("ForSequenceClassification", "ForCausalLM", "ForConditionalGeneration")
 
@@ -170,6 +172,19 @@ def fingerprint(spec: ModelSpec, config: Any) -> str:
     return str(getattr(config, "_commit_hash", None))
 
 
+def load_blend(spec: ModelSpec) -> Blend | None:
+    """How a cross-encoder's logit is blended with a bi-encoder's similarity; None for not at all.
+
+    Raises:
+        WeightsError: The model says so in a way that cannot be read.
+    """
+    if spec.name == embedded.NAME:
+        path = embedded.DELTA_FILE.with_name(BLEND_FILE)
+        return read_blend(path) if path.is_file() else None
+    found = _file_of(spec, BLEND_FILE)
+    return None if found is None else read_blend(found)
+
+
 def _check_is_reranker(spec: ModelSpec) -> None:
     """A model without a trained head would load with a random one and score at random."""
     if _saved_as_cross_encoder(spec):
@@ -192,20 +207,27 @@ def _check_is_reranker(spec: ModelSpec) -> None:
 
 def _saved_as_cross_encoder(spec: ModelSpec) -> bool:
     """Whether sentence-transformers saved it as a cross-encoder, of whatever modules."""
+    path = _file_of(spec, "config_sentence_transformers.json")
+    if path is None:
+        return False
+    with readable_errors(spec):
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    return isinstance(saved, dict) and saved.get("model_type") == "CrossEncoder"
+
+
+def _file_of(spec: ModelSpec, name: str) -> Path | None:
+    """A file of a model in a folder or on the hub; None where it has no such file."""
     with quiet(), readable_errors(spec):
         path = cached_file(
             spec.name,
-            "config_sentence_transformers.json",
+            name,
             revision=spec.revision,
             local_files_only=not hub_is_reachable(),
             _raise_exceptions_for_gated_repo=False,
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
         )
-        if path is None:
-            return False
-        saved = json.loads(Path(path).read_text(encoding="utf-8"))
-    return isinstance(saved, dict) and saved.get("model_type") == "CrossEncoder"
+    return None if path is None else Path(path)
 
 
 def _check_labels(spec: ModelSpec, model: CrossEncoder) -> None:

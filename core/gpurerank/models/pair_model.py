@@ -15,7 +15,13 @@ from torch import Tensor
 from gpurerank.errors import ModelError
 from gpurerank.models import devices
 from gpurerank.models.attention import attending
-from gpurerank.models.loading import ModelSpec, alike, fingerprint, load_cross_encoder
+from gpurerank.models.loading import (
+    ModelSpec,
+    alike,
+    fingerprint,
+    load_blend,
+    load_cross_encoder,
+)
 from gpurerank.models.memory import guarded
 from gpurerank.models.packing import PackedRow, PaddedBlock, Tokens, pack, pad, pad_alike
 from gpurerank.models.pooling import HeadAdapter, last_tokens
@@ -52,6 +58,7 @@ class PairModel:
     Attributes:
         name: As the spec gave it.
         fingerprint: Changes when the weights behind the name do.
+        blend: How the logit is to be blended with a bi-encoder's similarity, or None.
         max_length: Tokens that a sequence may have, special tokens included.
         room: Tokens that query and passage may have together.
         packed: Whether batches run as one packed row; else padded.
@@ -71,6 +78,7 @@ class PairModel:
         self._model: Any = self._transformer.model
         self._vocabulary = cast(Any, self._transformer.tokenizer)
         self.fingerprint = fingerprint(spec, self._model.config)
+        self.blend = load_blend(spec)
         self._causal = any(isinstance(module, LogitScore) for module in self._scorer)
         self._position_offset = position_offset(self._model.base_model)
         self._texts = TextTokenizer(

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from gpurerank.errors import ModelError
 from gpurerank.models import devices
 from gpurerank.models.attention import attending
-from gpurerank.models.loading import ModelSpec, alike, load_sentence_transformer
+from gpurerank.models.loading import ModelSpec, alike, fingerprint, load_sentence_transformer
 from gpurerank.models.memory import guarded
 from gpurerank.models.packing import PackedRow, Tokens, pack
 from gpurerank.models.pooling import POOLERS
 from gpurerank.models.probe import position_offset, probe_packed
+from gpurerank.models.remembered import RememberedVectors
 from gpurerank.models.runner import RowRunner, in_order
 from gpurerank.models.tokenization import readable
 from gpurerank.types import FloatArray
@@ -40,8 +41,10 @@ class TextModel:
 
     Attributes:
         name: As the spec gave it.
+        fingerprint: Changes when the weights behind the name do.
         dim: Length of a vector.
         max_length: Tokens that a text may have, special tokens included.
+        remembered: What was embedded before.
         packed: Whether batches run as one packed row; else padded, by sentence-transformers.
         why_padded: Why not, or None.
     """
@@ -54,11 +57,13 @@ class TextModel:
         self.dtype = devices.DTYPES[spec.dtype]
         probe_dtype = torch.float32 if self.device.type == "cpu" else self.dtype
         self._encoder = load_sentence_transformer(spec, self.device, probe_dtype)
+        self.fingerprint = fingerprint(spec, getattr(self._encoder[0], "config", None))
         self.max_length = self._length_limit()
         self._encoder.max_seq_length = self.max_length
         # The padded path sets its own padding and truncation, on another thread.
         self._tokenizer = copy.deepcopy(self._encoder.tokenizer)
         self.dim = int(self._encoder.get_embedding_dimension() or 0)
+        self.remembered = RememberedVectors(self.dim)
         self.why_padded = self._probe()
         self.packed = self.why_padded is None
         self._encoder.to(dtype=self.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -9,23 +10,26 @@ from sentence_transformers import CrossEncoder
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gpurerank.models.blend import Blend
+
 FAR_BELOW = -1e9
 
 
 class ListwiseDistillationLoss(nn.Module):
     """Cross-entropy of the relevant passage, and agreement with a teacher on all others.
 
-    For a labelled list: the listwise cross-entropy of the positive; the KL divergence from the
+    For a labelled list: the listwise cross-entropy of its positives; the KL divergence from the
     teacher's distribution over the *negatives* (so the teacher orders what the label says nothing
     about, and never contradicts it); and a pointwise term that gives the logits an absolute level,
     which a listwise loss alone leaves free. For an unlabelled list: the KL divergence over all.
 
-    The training column ``labels`` holds a (similarity, grade) for each passage; grade 1 marks the
-    positive, and a list without one is unlabelled.
+    The training column ``labels`` holds a (grade, similarity, teacher's logit) for each passage; a
+    grade over 0 marks a positive, and a list without one is unlabelled.
 
     Args:
         model: A cross-encoder with one label.
-        teacher_scale: The teacher's logits are its similarities times this.
+        blend: The logit that is trained is the model's own blended with the bi-encoder's cosine:
+            the model then learns what the bi-encoder lacks. None trains the model's own.
         teacher_weight: Weight of the KL divergence in a labelled list.
         pointwise_weight: Weight of the pointwise term.
         pairs_per_pass: Pairs in one forward pass; pairs are sorted by length, so little is padded.
@@ -35,14 +39,14 @@ class ListwiseDistillationLoss(nn.Module):
         self,
         model: CrossEncoder,
         *,
-        teacher_scale: float = 15.0,
+        blend: Blend | None = None,
         teacher_weight: float = 0.5,
         pointwise_weight: float = 0.2,
         pairs_per_pass: int = 16,
     ) -> None:
         super().__init__()
         self.model = model
-        self.teacher_scale = teacher_scale
+        self.blend = blend
         self.teacher_weight = teacher_weight
         self.pointwise_weight = pointwise_weight
         self.pairs_per_pass = pairs_per_pass
@@ -63,25 +67,30 @@ class ListwiseDistillationLoss(nn.Module):
         ]
         sizes = [len(listed) for listed in passages]
         logits = pad_lists(self._logits(pairs, prompt, task), sizes, FAR_BELOW)
-        columns = torch.cat(labels).to(logits)  # (pairs, 2)
-        similarities = pad_lists(columns[:, 0], sizes, FAR_BELOW)
-        positives = pad_lists(columns[:, 1], sizes, 0.0) > 0
-        return self.loss(logits, similarities, positives)
+        columns = torch.cat(labels).to(logits)  # (pairs, 3)
+        positives = pad_lists(columns[:, 0], sizes, 0.0) > 0
+        similarities = pad_lists(columns[:, 1], sizes, 0.0)
+        teacher = pad_lists(columns[:, 2], sizes, FAR_BELOW)
+        if self.blend is not None:
+            logits = logits + self.blend.weight * (similarities - self.blend.center)
+        return self.loss(logits, teacher, positives)
 
-    def loss(self, logits: Tensor, similarities: Tensor, positives: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, teacher: Tensor, positives: Tensor) -> Tensor:
         """Mean loss over lists; every argument has shape (lists, longest), padded FAR_BELOW."""
-        present = similarities > FAR_BELOW
+        present = teacher > FAR_BELOW
         labelled = positives.any(dim=1)
         taught = present & ~positives
-        teacher = (similarities * self.teacher_scale).masked_fill(~taught, FAR_BELOW).softmax(dim=1)
+        wanted = teacher.masked_fill(~taught, FAR_BELOW).softmax(dim=1)
         student = logits.masked_fill(~taught, FAR_BELOW).log_softmax(dim=1)
-        divergence = functional.kl_div(student, teacher, reduction="none").sum(dim=1)
-        entropy = -(logits.log_softmax(dim=1) * positives).sum(dim=1)
+        divergence = functional.kl_div(student, wanted, reduction="none").sum(dim=1)
+        count = positives.sum(dim=1).clamp(min=1)
+        entropy = -(logits.log_softmax(dim=1) * positives).sum(dim=1) / count
         pointwise = functional.binary_cross_entropy_with_logits(
             logits, positives.to(logits), reduction="none"
         )
-        # The positive weighs as much as all negatives of its list together.
-        weights = torch.where(positives, taught.sum(dim=1, keepdim=True), 1) * present
+        # The positives weigh as much as all negatives of their list together.
+        of_positive = taught.sum(dim=1, keepdim=True) / count[:, None]
+        weights = torch.where(positives, of_positive, 1.0) * present
         pointwise = (pointwise * weights).sum(dim=1) / weights.sum(dim=1)
         of_labelled = entropy + self.teacher_weight * divergence + self.pointwise_weight * pointwise
         return torch.where(labelled, of_labelled, divergence).mean()
@@ -89,7 +98,7 @@ class ListwiseDistillationLoss(nn.Module):
     def get_config_dict(self) -> dict[str, Any]:
         """What the model card states of this loss."""
         return {
-            "teacher_scale": self.teacher_scale,
+            "blend": None if self.blend is None else asdict(self.blend),
             "teacher_weight": self.teacher_weight,
             "pointwise_weight": self.pointwise_weight,
         }

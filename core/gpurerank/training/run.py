@@ -1,0 +1,215 @@
+"""A training run from data to model: mined, trained, judged before and after, told in a card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpurerank.bi_encoder import BiEncoder
+from gpurerank.cross_encoder import CrossEncoder
+from gpurerank.errors import DataError, InputError
+from gpurerank.models.blend import Blend
+from gpurerank.models.loading import ModelSpec, load_blend
+from gpurerank.ranking import logit_of
+from gpurerank.training import sources, trainable, trainer
+from gpurerank.training.card import write_card
+from gpurerank.training.held_out import HeldOutEvaluator
+from gpurerank.training.lists import TrainingList, read_lists, write_lists
+from gpurerank.training.options import TrainOptions
+from gpurerank.types import PairScorer, TextEmbedder
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainReport:
+    """What a run came to.
+
+    Attributes:
+        model: Folder of the trained model, which Reranker and sentence-transformers load.
+        training_lists: Lists that were learned from.
+        held_out_lists: Lists that it is judged by; no list of theirs was learned from.
+        bi_encoder: nDCG@10 of the bi-encoder's order of the held-out lists; None without any.
+        before: The same of the base.
+        after: The same of the trained model.
+        notes: What each source gave, and what was left out.
+        log: Loss, learning rate and nDCG@10 by step.
+    """
+
+    model: Path
+    training_lists: int
+    held_out_lists: int
+    bi_encoder: float | None
+    before: float | None
+    after: float | None
+    notes: list[str]
+    log: list[dict[str, Any]]
+
+
+def train(
+    options: TrainOptions, *, embedder: TextEmbedder | None = None, tell: Tell = lambda _: None
+) -> TrainReport:
+    """Trains a cross-encoder on one's own data; a run that was stopped goes on where it was.
+
+    The output folder then holds ``model/``, ``report.json``, the mined lists and the checkpoints.
+
+    Args:
+        options: What is asked.
+        embedder: Mines the negatives, in place of ``options.bi_encoder``.
+        tell: Called with what is going on, a line at a time.
+
+    Raises:
+        InputError: An option is wrong, or the output folder holds another run.
+        DataError: The data cannot be read, or teaches nothing.
+        ModelError: A model cannot be loaded.
+    """
+    options.check()
+    _claim(options)
+    report = options.output / "report.json"
+    if report.is_file():
+        tell(f"this run is finished; delete {options.output} to train again")
+        return _read_report(report)
+    blend = _blend(options)
+    lists = _mined(options, embedder, tell)
+    seed, device = options.seed, options.resolved_device()
+    torch.manual_seed(seed)
+    model = trainable.load_trainable(
+        options.base,
+        device=device,
+        max_length=options.max_length,
+        new_head=options.new_head,
+        trust_remote_code=options.trust_remote_code,
+    )
+    judge = HeldOutEvaluator(lists.held_out, blend) if lists.held_out else None
+    before = _judged_before(options, judge, model, tell)
+    if options.lora_rank is not None:
+        trainable.add_lora(model, options.lora_rank)
+    log = trainer.fit(model, lists.training, judge, options, blend)
+    found = TrainReport(
+        model=options.model_folder,
+        training_lists=len(lists.training),
+        held_out_lists=len(lists.held_out),
+        bi_encoder=judge.of_the_bi_encoder() if judge else None,
+        before=before,
+        after=judge.judge(model) if judge else None,
+        notes=lists.notes,
+        log=log,
+    )
+    trainable.save(model, options.model_folder, blend)
+    write_card(options, blend, found)
+    _write(report, {**asdict(found), "model": str(found.model)})
+    return found
+
+
+def _claim(options: TrainOptions) -> None:
+    """Marks the output folder as this run's, so that another one does not go on from it."""
+    options.output.mkdir(parents=True, exist_ok=True)
+    path = options.output / "options.json"
+    shown = {name: str(value) for name, value in asdict(options).items() if name not in _LOCAL}
+    if path.is_file():
+        told = json.loads(path.read_text(encoding="utf-8"))
+        changed = [n for n in shown if told.get(n) != shown[n]]
+        if changed:
+            raise InputError(
+                f"{options.output} holds a run with another {', '.join(changed)}; choose another"
+                " output folder, or delete it"
+            )
+    _write(path, shown)
+
+
+# What changes where or how a run is shown, and not what it comes to.
+_LOCAL = ("output", "show_progress", "device")
+
+
+def _blend(options: TrainOptions) -> Blend | None:
+    """How the served logit is blended: as asked, else as the base was trained."""
+    if options.blend_weight is not None:
+        return Blend(
+            bi_encoder=options.bi_encoder,
+            weight=options.blend_weight,
+            center=options.blend_center,
+        )
+    own = None if options.new_head else load_blend(ModelSpec(name=options.base))
+    if own is not None and own.bi_encoder != options.bi_encoder:
+        raise InputError(
+            f"{options.base!r} was trained on top of the bi-encoder {own.bi_encoder!r}, not of"
+            f" {options.bi_encoder!r}; name that one"
+        )
+    return own
+
+
+def _mined(options: TrainOptions, embedder: TextEmbedder | None, tell: Tell) -> sources.Lists:
+    """The lists of this run: mined now, or by an earlier start of it."""
+    folder = options.output
+    paths = [folder / name for name in ("lists.jsonl", "held_out.jsonl", "notes.json")]
+    if all(path.is_file() for path in paths):
+        tell("the lists are mined already")
+        notes = json.loads(paths[2].read_text(encoding="utf-8"))
+        return sources.Lists(list(read_lists(paths[0])), list(read_lists(paths[1])), notes)
+    tell("mining negatives")
+    lists = _mine(options, embedder)
+    for note in lists.notes:
+        tell(note)
+    write_lists(paths[0], lists.training)
+    write_lists(paths[1], lists.held_out)
+    _write(paths[2], lists.notes)
+    return lists
+
+
+def _mine(options: TrainOptions, embedder: TextEmbedder | None) -> sources.Lists:
+    if embedder is not None:
+        lists = sources.mine(options, embedder)
+    else:
+        own = BiEncoder(options.bi_encoder, device=options.device)
+        try:
+            lists = sources.mine(options, own)
+        finally:
+            own.close()
+    if options.teacher is None:
+        return lists
+    with_teacher = CrossEncoder(options.teacher, device=options.device)
+    try:
+        return replace(lists, training=taught(lists.training, with_teacher))
+    finally:
+        with_teacher.close()
+
+
+def taught(lists: Sequence[TrainingList], teacher: PairScorer) -> list[TrainingList]:
+    """The lists with a cross-encoder's logits in place of the bi-encoder's."""
+    pairs = [(each.query, passage) for each in lists for passage in each.passages]
+    logits = iter([logit_of(score) for score in teacher.score_pairs(pairs)])
+    return [replace(each, teacher=tuple(next(logits) for _ in each.passages)) for each in lists]
+
+
+def _judged_before(
+    options: TrainOptions, judge: HeldOutEvaluator | None, model: Any, tell: Tell
+) -> float | None:
+    """What the base reaches; remembered, because a run that goes on has no base any more."""
+    if judge is None:
+        return None
+    path = options.output / "before.json"
+    if path.is_file():
+        return float(json.loads(path.read_text(encoding="utf-8")))
+    tell("judging the base")
+    before = judge.judge(model)
+    _write(path, before)
+    return before
+
+
+def _read_report(path: Path) -> TrainReport:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return TrainReport(**{**told, "model": Path(told["model"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path} is no report of a run: {error}; delete it to go on") from error
+
+
+def _write(path: Path, value: object) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,241 @@
+"""Whole training runs on tiny models: what they leave, that they go on, what they refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from sentence_transformers import CrossEncoder as Reference
+
+from gpurerank import BiEncoder, DataError, InputError, Reranker
+from gpurerank.models import embedded as shipped
+from gpurerank.models.blend import FILE_NAME, read_blend
+from gpurerank.training.options import Source, TrainOptions
+from gpurerank.training.run import train
+from gpurerank.training.ship import ship
+from gpurerank.training.sources import read, read_pairs, subset
+
+TOPICS = ("cats", "rivers", "violins", "taxes", "bread", "glaciers", "chess", "bees")
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.tsv"
+    rows = [f"what of {t} {n}\tfact {n} about {t}" for t in TOPICS for n in range(3)]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+@pytest.fixture
+def options(pairs: Path, tiny: str, tmp_path: Path) -> TrainOptions:
+    return TrainOptions(
+        sources=(Source(pairs),),
+        output=tmp_path / "run",
+        base=tiny,
+        device="cpu",
+        lists_per_step=4,
+        learning_rate=1e-3,
+        save_steps=2,
+        bfloat16=False,
+        show_progress=False,
+        seed=7,
+    )
+
+
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    return dict(load_file(folder / "model.safetensors"))
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    wanted = weights(other)
+    for name, value in weights(one).items():
+        np.testing.assert_allclose(value, wanted[name], rtol=0, atol=1e-6, err_msg=name)
+
+
+def test_a_run_leaves_a_model_that_both_libraries_load(
+    options: TrainOptions, bi_encoder: BiEncoder
+) -> None:
+    told: list[str] = []
+    report = train(options, embedder=bi_encoder, tell=told.append)
+    assert report.training_lists + report.held_out_lists <= 24
+    assert report.held_out_lists == 2
+    assert any("22 queries" in line for line in told)
+    asked = [("what of cats 1", "fact 1 about cats"), ("what of cats 1", "bees")]
+    with Reranker(str(report.model), dtype="float32") as reranker:
+        ours = reranker.score_pairs(asked)
+    np.testing.assert_allclose(ours, Reference(str(report.model)).predict(asked), atol=1e-4)
+    card = (report.model / "README.md").read_text()
+    assert f"{report.after:.4f}" in card
+    assert str(options.output.parent) not in card
+    assert train(options, embedder=bi_encoder, tell=told.append) == report
+    assert "is finished" in told[-1]
+    with pytest.raises(InputError, match="holds a run with another epochs"):
+        train(replace(options, epochs=2.0), embedder=bi_encoder)
+
+
+def test_a_killed_run_goes_on_to_the_same_result(options: TrainOptions, pairs: Path) -> None:
+    whole = replace(options, output=options.output.with_name("whole"), epochs=6.0, patience=None)
+    train(whole)
+    arguments = [
+        *(sys.executable, "-m", "gpurerank.cli", "train", str(pairs), "-o", str(options.output)),
+        *("--base", options.base, "--device", "cpu", "--lists-per-step", "4", "--seed", "7"),
+        *("--learning-rate", "1e-3", "--save-steps", "2", "--no-bfloat16", "--epochs", "6"),
+        *("--patience", "0"),
+    ]
+    environment = {**os.environ, "COLUMNS": "120"}
+    with (options.output.parent / "stderr").open("w") as errors:
+        first = subprocess.Popen(arguments, stderr=errors, env=environment)
+        deadline = time.monotonic() + 100
+        while not list(options.checkpoints.glob("checkpoint-*/trainer_state.json")):
+            assert first.poll() is None, (options.output.parent / "stderr").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    assert not (options.output / "report.json").exists()
+    second = subprocess.run(
+        arguments, capture_output=True, text=True, env=environment, timeout=110, check=True
+    )
+    assert "mined already" in second.stderr
+    assert "after" in second.stdout
+    assert_same_weights(options.model_folder, whole.model_folder)
+
+
+@pytest.mark.parametrize("loss", ["lambda", "pairwise"])
+def test_losses_of_sentence_transformers_train(
+    options: TrainOptions, bi_encoder: BiEncoder, loss: str
+) -> None:
+    report = train(replace(options, loss=loss, held_out_share=0.0), embedder=bi_encoder)  # type: ignore[arg-type]
+    assert report.after is None
+    assert any("train_loss" in entry for entry in report.log)
+
+
+def test_lora_is_merged_into_the_weights(
+    options: TrainOptions, bi_encoder: BiEncoder, tiny: str
+) -> None:
+    report = train(replace(options, lora_rank=4), embedder=bi_encoder)
+    tuned, base = weights(report.model), weights(Path(tiny))
+    assert tuned.keys() == base.keys()
+    changed = {name for name in base if not np.array_equal(tuned[name], base[name])}
+    assert any("query.weight" in name for name in changed)
+    assert not any("embeddings" in name for name in changed)
+    Reranker(str(report.model)).rank("what of bees", ["fact 1 about bees", "chess"])
+
+
+def test_a_teacher_is_distilled(options: TrainOptions, bi_encoder: BiEncoder, tiny: str) -> None:
+    report = train(replace(options, teacher=tiny), embedder=bi_encoder)
+    lists = (options.output / "lists.jsonl").read_text().splitlines()
+    first = json.loads(lists[0])
+    reference = Reference(tiny, device="cpu")
+    wanted = reference.predict(
+        [(first["query"], passage) for passage in first["passages"]], activation_fn=None
+    )
+    scores = 1 / (1 + np.exp(-np.array(first["teacher"])))
+    np.testing.assert_allclose(scores, wanted, atol=1e-3)
+    assert report.training_lists == len(lists)
+
+
+def test_the_embedded_model_is_trained_on_top_of_its_bi_encoder_and_ships(
+    options: TrainOptions, bi_encoder: BiEncoder, tmp_path: Path
+) -> None:
+    asked = replace(
+        options,
+        base="embedded",
+        blend_weight=10.0,
+        epochs=0.2,
+        max_length=32,
+        unlabelled=4,
+        learning_rate=1e-5,
+    )
+    report = train(asked, embedder=bi_encoder)
+    assert report.training_lists >= 22
+    assert read_blend(report.model / FILE_NAME).weight == 10.0
+    tuned, base = weights(report.model), weights(shipped.base_folder())
+    words = "embeddings.word_embeddings.weight"
+    name = next(name for name in tuned if name.endswith(words))
+    np.testing.assert_array_equal(
+        tuned[name], next(v for k, v in base.items() if k.endswith(words))
+    )
+    delta = tmp_path / "shipped" / "delta.safetensors"
+    ship(report.model, delta)
+    assert delta.with_suffix(".sha256").is_file()
+    assert not any("embeddings" in name for name in shipped.load_delta(delta))
+    assert (delta.parent / FILE_NAME).is_file()
+    card = (report.model / "README.md").read_text()
+    assert "blend.json" in card
+
+
+def test_pairs_are_read_from_json_lines_too(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"query": "a", "passage": "b"}\n\n{"query": "a", "passage": "c"}\n')
+    collection = read_pairs(path)
+    assert collection.judgements == {"q0": {"p0": 1, "p1": 1}}
+    assert [d.text for d in collection.documents.values()] == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "holds no pair"),
+        ("only a query\n", "pairs.tsv:1: wants a query and a passage"),
+        ("q\tp\n \tp\n", "pairs.tsv:2: the query is blank"),
+        ("q\t \n", "pairs.tsv:1: the passage is blank"),
+    ],
+)
+def test_bad_pairs_are_named(pairs: Path, text: str, said: str) -> None:
+    pairs.write_text(text)
+    with pytest.raises(DataError, match=said):
+        read(Source(pairs))
+
+
+def test_one_pair_teaches_nothing(
+    options: TrainOptions, pairs: Path, bi_encoder: BiEncoder
+) -> None:
+    pairs.write_text("a query\tits only passage\n")
+    with pytest.raises(DataError, match="no query has both"):
+        train(options, embedder=bi_encoder)
+
+
+def test_a_source_is_parsed_from_the_right(pairs: Path) -> None:
+    folder = pairs.parent
+    assert Source.parse(f"{folder}@dev:20:300") == Source(folder, "dev", 20, 300)
+    assert Source.parse(f"{folder}:20") == Source(folder, "train", 20)
+    assert Source.parse(str(pairs)) == Source(pairs)
+    with pytest.raises(InputError, match="is no folder and no file"):
+        Source.parse("/no/such/place@train")
+
+
+def test_a_subset_keeps_what_answers_its_queries(pairs: Path) -> None:
+    collection = read_pairs(pairs)
+    some = subset(collection, Source(pairs, "train", 3, 5), np.random.default_rng(3))
+    assert len(some.judgements) == 3
+    assert len(some.documents) == 5
+    assert all(d in some.documents for judged in some.judgements.values() for d in judged)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sources": ()}, "nothing to train on"),
+        ({"loss": "hinge"}, "loss is 'hinge'"),
+        ({"held_out_share": 1.0}, "held_out_share is 1.0"),
+        ({"epochs": 0.0}, "epochs is 0.0"),
+        ({"lora_rank": 0}, "rank of LoRA is 0"),
+        ({"new_head": True}, "a new head is for 'embedded' alone"),
+        ({"blend_weight": 5.0, "loss": "lambda"}, "cannot train a blend"),
+    ],
+)
+def test_wrong_options_are_named(
+    options: TrainOptions, bi_encoder: BiEncoder, change: dict[str, object], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        train(replace(options, **change), embedder=bi_encoder)  # type: ignore[arg-type]
