@@ -100,7 +100,8 @@ def test_wheel_holds_three_packages_and_their_files(tmp_path: Path) -> None:
         "gpurerank/models/weights/cross_encoder_delta.safetensors",
         "gpurerank/models/weights/cross_encoder_delta.sha256",
         "gpurerank/models/weights/MODEL_CARD.md",
-        "gpurerank/training/embedded.py",
+        "gpurerank/models/weights/blend.json",
+        "gpurerank/training/run.py",
         "gpurerank/demo/show.py",
     ):
         assert wanted in names
