@@ -18,6 +18,7 @@ from gpurerank.types import CutOff, FloatArray, RankedPassage
 
 if TYPE_CHECKING:
     from gpurerank.engine.registry import Lease
+    from gpurerank.engine.stats import EngineStats
     from gpurerank.models.loading import ModelSpec
     from gpurerank.models.remembered import Vector
     from gpurerank.models.text_model import TextModel
@@ -87,6 +88,10 @@ class BiEncoder:
     def packed(self) -> bool:
         """Whether batches run without padding."""
         return self._lease.model.packed
+
+    def stats(self) -> EngineStats:
+        """What the model has done for all its callers, and what waits."""
+        return self._lease.engine.stats()
 
     def identity(self) -> list[str]:
         """What a vector depends on beside the text: the model and every option that changes it."""

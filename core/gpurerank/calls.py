@@ -23,11 +23,13 @@ class Call:
     Attributes:
         deadline: Time on ``time.monotonic`` after which no further batch is started, or None.
         stages_ms: Milliseconds that each stage took so far, summed.
+        counted: What was counted so far: "tokens" that a model read for this call.
         on_progress: Called with (items done, items in all) after each batch.
     """
 
     deadline: float | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
+    counted: dict[str, int] = field(default_factory=dict)
     on_progress: Progress | None = None
 
     def remaining_s(self) -> float | None:
@@ -68,6 +70,7 @@ def calling(
     inner = Call(
         deadline=min((d for d in deadlines if d is not None), default=None),
         stages_ms=outer.stages_ms,
+        counted=outer.counted,
         on_progress=on_progress or outer.on_progress,
     )
     token = _CALL.set(inner)

@@ -16,6 +16,7 @@ from gpurerank.request import check_pairs
 
 if TYPE_CHECKING:
     from gpurerank.engine.registry import Lease
+    from gpurerank.engine.stats import EngineStats
     from gpurerank.models.blend import Blend
     from gpurerank.models.pair_model import PairModel
     from gpurerank.types import FloatArray, IntArray
@@ -108,6 +109,10 @@ class CrossEncoder:
         Such a model was trained on top of that bi-encoder, so its own logit alone ranks worse.
         """
         return self._lease.model.blend
+
+    def stats(self) -> EngineStats:
+        """What the model has done for all its callers, and what waits."""
+        return self._lease.engine.stats()
 
     def identity(self) -> list[str]:
         """What a score depends on beside the pair: the model and every option that changes it."""

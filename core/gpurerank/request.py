@@ -121,3 +121,58 @@ class Plan:
             for _, span, place in (self._windows[window] for window in windows)
         ]
         return best.tolist(), spans
+
+
+class AskedPairs:
+    """Pairs of any queries, gathered by query.
+
+    Raises:
+        InputError: A pair is not two strings, or a query is blank.
+
+    Attributes:
+        passages: Of each query, in the order that its pairs came.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
+        check_pairs(pairs)
+        self._rows: dict[str, list[int]] = {}
+        self.passages: dict[str, list[str]] = {}
+        for row, (query, passage) in enumerate(pairs):
+            check_query(query)
+            self._rows.setdefault(query, []).append(row)
+            self.passages.setdefault(query, []).append(passage)
+
+    def planned(self, fits: dict[str, list[Fit]]) -> PairsPlan:
+        """What a scorer is given, by how each query's passages are shown to the model."""
+        plans = [Plan(query, some, fits[query]) for query, some in self.passages.items()]
+        return PairsPlan(plans, list(self._rows.values()))
+
+
+class PairsPlan:
+    """The plans of several queries, and the way back from their scores.
+
+    Attributes:
+        pairs: What a scorer is given.
+    """
+
+    def __init__(self, plans: list[Plan], rows: list[list[int]]) -> None:
+        self._plans = plans
+        self._rows = rows
+        self.pairs = [pair for plan in plans for pair in plan.pairs]
+
+    def best(self, scores: Sequence[float]) -> list[float]:
+        """The score of each pair that was asked for, in its order.
+
+        Raises:
+            ScoringError: There is not one score for each pair.
+            NotFiniteError: A score is NaN or outside [0, 1].
+        """
+        check_scores(scores, len(self.pairs))
+        found = [0.0] * sum(map(len, self._rows))
+        start = 0
+        for plan, rows in zip(self._plans, self._rows, strict=True):
+            best, _ = plan.best(scores[start : start + len(plan.pairs)])
+            start += len(plan.pairs)
+            for row, score in zip(rows, best, strict=True):
+                found[row] = score
+        return found

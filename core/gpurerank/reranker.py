@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from gpurerank.awaiting import await_scores
 from gpurerank.blended import BlendedScorer, on_top
@@ -16,8 +16,11 @@ from gpurerank.cross_encoder import CrossEncoder, LongPassages
 from gpurerank.errors import ClosedError, InputError
 from gpurerank.progress import progress_bar
 from gpurerank.ranking import logit_of, rank
-from gpurerank.request import Plan, check_pairs, check_query, check_request, check_scores
+from gpurerank.request import AskedPairs, Plan, check_request
 from gpurerank.types import CutOff, PairScorer, RankedPassage
+
+if TYPE_CHECKING:
+    from gpurerank.engine.stats import EngineStats
 
 OnError = Literal["raise", "keep_order"]
 
@@ -266,27 +269,25 @@ class Reranker:
             ScoringError: The model failed.
             DeadlineError: The deadline passed.
         """
-        check_pairs(pairs)
-        by_query: dict[str, list[int]] = {}
-        for index, (query, _) in enumerate(pairs):
-            check_query(query)
-            by_query.setdefault(query, []).append(index)
+        asked = AskedPairs(pairs)
         with self._call():
-            plans = {}
-            for query, rows in by_query.items():
-                passages = [pairs[row][1] for row in rows]
-                plans[query] = Plan(query, passages, self._fit(query, passages))
-            flat = [pair for plan in plans.values() for pair in plan.pairs]
-            with progress_bar("scoring", len(flat), shown=show_progress):
-                found = self._score(flat)
-        check_scores(found, len(flat))
-        scores, start = [0.0] * len(pairs), 0
-        for query, plan in plans.items():
-            best, _ = plan.best(found[start : start + len(plan.pairs)])
-            start += len(plan.pairs)
-            for row, score in zip(by_query[query], best, strict=True):
-                scores[row] = score
-        return scores
+            plan = asked.planned({q: self._fit(q, some) for q, some in asked.passages.items()})
+            with progress_bar("scoring", len(plan.pairs), shown=show_progress):
+                found = self._score(plan.pairs)
+        return plan.best(found)
+
+    async def ascore_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """As ``score_pairs``, without blocking the event loop; cancelling stops the work."""
+        asked = AskedPairs(pairs)
+        with self._call():
+            fits = {q: await self._afit(q, some) for q, some in asked.passages.items()}
+            plan = asked.planned(fits)
+            found = await await_scores(self._scorer, plan.pairs) if plan.pairs else []
+        return plan.best(found)
+
+    def stats(self) -> EngineStats | None:
+        """What the model has done for all its callers, and what waits; None for another scorer."""
+        return None if self._encoder is None else self._encoder.stats()
 
     def close(self) -> None:
         """Gives the model back; the last user frees its memory."""

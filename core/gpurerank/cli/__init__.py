@@ -13,6 +13,7 @@ from gpurerank.cli.console import err
 from gpurerank.cli.demo import demo
 from gpurerank.cli.doctor import doctor
 from gpurerank.cli.rank import rank
+from gpurerank.cli.serve import serve
 from gpurerank.cli.train import train
 from gpurerank.errors import GPURerankError
 
@@ -22,7 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (demo, rank, doctor, bench, train):
+for command in (demo, rank, doctor, bench, train, serve):
     app.command()(command)
 
 

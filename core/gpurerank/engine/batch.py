@@ -71,6 +71,15 @@ class Batch:
     tokens: int
     prepared: Any
 
+    @property
+    def padding(self) -> int:
+        """Tokens of padding, where the model says how wide its batches are."""
+        blocks = self.prepared if isinstance(self.prepared, list) else [self.prepared]
+        widths = [getattr(block, "width", None) for block in blocks]
+        if any(width is None for width in widths):
+            return 0
+        return int(sum(widths)) - self.tokens
+
     @classmethod
     def of(cls, model: BatchModel, entries: list[Entry]) -> Batch:
         """Lays entries out; an error is kept for ``execute``, which finds out whose it is."""
@@ -135,7 +144,8 @@ def _deliver(entries: Sequence[Entry], rows: FloatArray, run_ms: float) -> None:
     for row, entry in enumerate(entries):
         of_job.setdefault(entry.job, []).append(row)
     for job, found in of_job.items():
-        job.put([entries[row].place for row in found], rows[found], run_ms)
+        own = [entries[row] for row in found]
+        job.put([e.place for e in own], rows[found], run_ms=run_ms, tokens=tokens_in(own))
 
 
 def _of_item(error: Exception, place: int) -> ScoringError:

@@ -77,7 +77,7 @@ class Engine(Generic[Model]):
         # Of each device, and last of the feeder.
         self._busy_since: list[float | None] = [None] * (len(self._replicas) + 1)
         self._suspects: dict[int, tuple[float, float]] = {}
-        self._batches = self._items = self._tokens = 0
+        self._batches = self._items = self._tokens = self._padding = 0
         self._busy_s = 0.0
         self._broken: GPURerankError | None = None
         self._process = os.getpid()
@@ -178,6 +178,7 @@ class Engine(Generic[Model]):
                 batches=self._batches,
                 items=self._items,
                 tokens=self._tokens,
+                padding=self._padding,
                 busy_s=self._busy_s,
                 waiting_items=sum(len(job.items) - job.done for job in self._jobs),
                 tokens_per_s=self._pace.tokens_per_s,
@@ -342,6 +343,7 @@ class Engine(Generic[Model]):
             self._batches += 1
             self._items += len(batch.entries)
             self._tokens += batch.tokens
+            self._padding += batch.padding
             self._busy_s += seconds
             if failure is None:
                 self._pace.ran(batch.tokens, seconds)
@@ -373,6 +375,7 @@ def _result(job: Job, call: Call, stage: str) -> Answer:
         call.on_progress(job.done, len(job.items))
     for name, spent in (("tokenize", job.tokenize_ms), (stage, job.run_ms)):
         call.stages_ms[name] = call.stages_ms.get(name, 0.0) + spent
+    call.counted["tokens"] = call.counted.get("tokens", 0) + job.tokens
     return answer
 
 

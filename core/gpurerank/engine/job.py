@@ -46,6 +46,7 @@ class Job:
         error: Why none will come.
         tokenize_ms: Time that tokenizing took.
         run_ms: Time of the batches that this job had a part in.
+        tokens: Tokens that the model has read for it.
     """
 
     def __init__(self, items: Sequence[Item], call: Call, notify: Callable[[], None]) -> None:
@@ -57,6 +58,7 @@ class Job:
         self.error: Exception | None = None
         self.tokenize_ms = 0.0
         self.run_ms = 0.0
+        self.tokens = 0
         self._deadline = call.deadline
         self._notify = notify
         self._results: FloatArray | None = None
@@ -68,8 +70,8 @@ class Job:
         """Whether the deadline has passed."""
         return self._deadline is not None and time.monotonic() >= self._deadline
 
-    def put(self, places: Sequence[int], rows: FloatArray, run_ms: float) -> None:
-        """Takes results of some items: one row for each place."""
+    def put(self, places: Sequence[int], rows: FloatArray, *, run_ms: float, tokens: int) -> None:
+        """Takes results of some items: one row for each place; ``tokens`` is what they had."""
         with self._lock:
             if self.ended:
                 return
@@ -78,6 +80,7 @@ class Job:
             self._results[places] = rows
             self.done += len(places)
             self.run_ms += run_ms
+            self.tokens += tokens
             self.ended = self.done == len(self.items)
         self._notify()
 

@@ -13,6 +13,7 @@ class EngineStats:
         batches: Batches that have run.
         items: Items that they had.
         tokens: Tokens that they had.
+        padding: Tokens of padding that ran beside them.
         busy_s: Seconds that they took, summed over devices.
         waiting_items: Items that have no result yet.
         tokens_per_s: Rate of the last batches of one device.
@@ -22,6 +23,7 @@ class EngineStats:
     batches: int
     items: int
     tokens: int
+    padding: int
     busy_s: float
     waiting_items: int
     tokens_per_s: float

@@ -109,6 +109,11 @@ class PackedRow:
     order: IntArray
 
     @property
+    def width(self) -> int:
+        """Tokens that run, what fills the row up included."""
+        return self.row.shape[1]
+
+    @property
     def input_ids(self) -> Tensor:
         """Shape (1, tokens)."""
         return self.row[0:1]
@@ -186,6 +191,11 @@ class PaddedBlock:
 
     features: dict[str, Tensor]
     order: IntArray
+
+    @property
+    def width(self) -> int:
+        """Tokens that run, padding included."""
+        return self.features["input_ids"].numel()
 
 
 def pad(sequences: Sequence[Tokens], pad_id: int, *, left: bool = False) -> PaddedBlock:

@@ -1,0 +1,79 @@
+"""``gpurerank serve``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from gpurerank.cli.console import err
+from gpurerank.cli.options import Device, Dtype
+from gpurerank.errors import InputError
+
+
+def serve(
+    reranker: Annotated[
+        list[str] | None,
+        typer.Option("--reranker", "-r", help="NAME=MODEL or MODEL; may be repeated."),
+    ] = None,
+    embedder: Annotated[
+        list[str] | None,
+        typer.Option("--embedder", "-e", help="NAME=MODEL or MODEL; may be repeated."),
+    ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="The embedded models, and a corpus to play with.")
+    ] = False,
+    host: Annotated[str, typer.Option(envvar="GPURERANK_HOST", help="Address.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="GPURERANK_PORT", help="0 for any.")] = 8787,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="GPURERANK_API_KEY", help="Better through the variable.", metavar="KEY"
+        ),
+    ] = None,
+    open_to_all: Annotated[
+        bool, typer.Option("--open-to-all", help="Listen beyond this machine without a key.")
+    ] = False,
+    max_length: Annotated[int, typer.Option(help="Tokens of a pair.", min=8)] = 512,
+    cached_scores: Annotated[int, typer.Option(help="Scores remembered in memory.", min=0)] = 0,
+    max_passages: Annotated[int, typer.Option(help="Of one request.", min=1)] = 10_000,
+    max_body_mb: Annotated[int, typer.Option(help="Of one request's body.", min=1)] = 32,
+    queued_s: Annotated[float, typer.Option(help="Work that may wait; more gets 429.")] = 20.0,
+    answer_s: Annotated[float, typer.Option(help="What a request may take.")] = 120.0,
+    drain_s: Annotated[float, typer.Option(help="What accepted work gets after SIGTERM.")] = 30.0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Serve rerankers and embedders over HTTP, for clients that are there already."""
+    try:
+        from gpurerank.server.options import Limits, Named, ServerOptions
+        from gpurerank.server.run import serve as run
+    except ImportError as error:
+        raise InputError(
+            f"the server needs the package {error.name}: pip install 'gpurerank[serve]'"
+        ) from error
+    both = not reranker and not embedder
+    limits = Limits(
+        passages=max_passages,
+        body_bytes=max_body_mb << 20,
+        queued_s=queued_s,
+        answer_s=answer_s,
+        drain_s=drain_s,
+    )
+    options = ServerOptions(
+        rerankers=tuple(map(Named.parse, reranker or (["embedded"] if both else []))),
+        embedders=tuple(map(Named.parse, embedder or (["embedded"] if both else []))),
+        host=host,
+        port=port,
+        api_key=api_key,
+        open_to_all=open_to_all,
+        device=device,
+        dtype=dtype,
+        max_length=max_length,
+        cached_scores=cached_scores,
+        demo=demo,
+        limits=limits,
+    )
+    err.print("loading the models")
+    run(options, lambda url: err.print(f"listening on {escape(url)}", soft_wrap=True))

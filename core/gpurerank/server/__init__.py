@@ -1,0 +1,1 @@
+"""The scorer as an HTTP server that existing clients already speak."""

@@ -1,0 +1,131 @@
+"""The application: routes, refusals, what is counted and logged of each request."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import gpurerank
+from gpurerank.errors import GPURerankError
+from gpurerank.server import (
+    embed_routes,
+    logs,
+    operation_routes,
+    playground,
+    rerank_routes,
+    schemas,
+)
+from gpurerank.server.refusal import Refusal, of_error
+from gpurerank.server.routing import describe
+from gpurerank.server.service import Service
+
+_BODIES = (
+    schemas.RerankRequest,
+    schemas.TextsRequest,
+    schemas.ScoreRequest,
+    schemas.RankRequest,
+    schemas.OpenAIEmbeddingRequest,
+    schemas.EmbedRequest,
+    schemas.CohereEmbedRequest,
+)
+
+
+def build_app(service: Service) -> FastAPI:
+    """The ASGI application of a service; ``app.state.service`` is that service."""
+    app = FastAPI(
+        title="gpurerank",
+        version=gpurerank.__version__,
+        description="Reranking and embeddings, in the shapes that clients already speak.",
+        redoc_url=None,
+    )
+    app.state.service = service
+    for router in (
+        rerank_routes.router,
+        embed_routes.router,
+        operation_routes.router,
+        operation_routes.guarded,
+        playground.router,
+    ):
+        app.include_router(router)
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(GPURerankError, _failed)
+    app.add_exception_handler(HTTPException, _no_such_route)
+    app.add_exception_handler(Exception, _broke)
+    app.add_middleware(Observed, service=service)
+    describe(app, _BODIES)
+    return app
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    request.app.state.service.metrics.rejected.labels(error.code).inc()
+    return error.response(
+        as_text_embeddings_inference=getattr(request.state, "as_text_embeddings_inference", False)
+    )
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, GPURerankError)
+    logs.LOGGER.warning("failed", extra={"fields": {"error": type(error).__name__}})
+    return await _refused(request, of_error(error))
+
+
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    codes = {404: "no_such_path", 405: "wrong_method"}
+    refusal = Refusal(error.status_code, str(error.detail), codes.get(error.status_code, "http"))
+    response = await _refused(request, refusal)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _broke(request: Request, error: Exception) -> Response:
+    logs.LOGGER.error("internal error", exc_info=error)
+    return await _refused(request, Refusal(500, "the server failed; see its log", "internal"))
+
+
+class Observed:
+    """Gives each request an id, counts it and logs it; ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._metrics = service.metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request on and looks at the answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = uuid.uuid4().hex
+        status = 0
+
+        async def observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"].append((b"x-request-id", request_id.encode()))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observed)
+        finally:
+            spent_s = time.perf_counter() - started
+            # A path that is no route's would make a label of what a client sent.
+            path = getattr(scope.get("route"), "path", "other")
+            self._metrics.requests.labels(path, str(status)).inc()
+            self._metrics.request_seconds.labels(path).observe(spent_s)
+            logs.request_done(
+                {
+                    "id": request_id,
+                    "method": scope["method"],
+                    "path": path,
+                    "status": status,
+                    "ms": round(spent_s * 1000, 2),
+                }
+            )

@@ -1,0 +1,115 @@
+"""Bodies of requests: read within limits, and strictly what they say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect, Request
+
+from gpurerank.server.options import Limits
+from gpurerank.server.refusal import Refusal
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+async def read_json(request: Request, limits: Limits) -> dict[str, Any]:
+    """The object that a body holds.
+
+    Raises:
+        Refusal: It is too large (before it is read whole), too slow, or no strict JSON object.
+    """
+    _check_headers(request, limits)
+    try:
+        body = await asyncio.wait_for(_read(request, limits.body_bytes), limits.body_s)
+    except asyncio.TimeoutError:
+        message = f"the body did not arrive within {limits.body_s:g} s"
+        raise Refusal(408, message, "slow_body") from None
+    except ClientDisconnect:
+        raise Refusal(400, "the client left before its body arrived", "left") from None
+    return parse(body)
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """Strict JSON in UTF-8: no byte order mark, no NaN, no name twice.
+
+    Raises:
+        Refusal: It is something else.
+    """
+    try:
+        found = json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+        )
+    except UnicodeDecodeError:
+        raise Refusal(422, "the body is not UTF-8", "not_json") from None
+    except RecursionError:
+        raise Refusal(422, "the body is nested too deeply", "not_json") from None
+    except ValueError as error:
+        # A decoder's own message names a place and not the text there.
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise Refusal(422, f"the body is not strict JSON: {reason}", "not_json") from None
+    if not isinstance(found, dict):
+        message = f"the body is a JSON {type(found).__name__}; send an object"
+        raise Refusal(422, message, "not_json")
+    return found
+
+
+def checked(model: type[Body], found: dict[str, Any]) -> Body:
+    """The body as a schema's object.
+
+    Raises:
+        Refusal: A field is missing, of another type, or out of range.
+    """
+    try:
+        return model.model_validate(found)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise Refusal(422, f"{where or 'the body'}: {first['msg']}", "invalid") from None
+
+
+def _check_headers(request: Request, limits: Limits) -> None:
+    kind = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
+    if kind not in ("application/json", "text/json") and not kind.endswith("+json"):
+        raise Refusal(415, f"the body is {kind!r}; send application/json", "not_json")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Refusal(415, "the body is compressed; send it as it is", "not_json")
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > limits.body_bytes:
+        raise _too_large(limits.body_bytes)
+
+
+async def _read(request: Request, most: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise _too_large(most)
+    return bytes(body)
+
+
+def _too_large(most: int) -> Refusal:
+    return Refusal(413, f"the body is over {most:,} bytes; send fewer passages", "too_large")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice in an object")
+    return found
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError("a number is too large")
+    return value

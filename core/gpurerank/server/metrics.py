@@ -1,0 +1,84 @@
+"""What a server counts, for Prometheus. No label holds anything that a client sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gpurerank.engine.stats import EngineStats
+from gpurerank.server.models import ServedModels
+
+_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """Counters of requests, and at each scrape what the engines say of themselves."""
+
+    def __init__(self, models: ServedModels) -> None:
+        self.registry = CollectorRegistry()
+        named = {"registry": self.registry, "namespace": "gpurerank"}
+        self.requests = Counter("requests", "Requests answered.", ["path", "status"], **named)
+        self.request_seconds = Histogram(
+            "request_seconds", "From headers to answer.", ["path"], buckets=_SECONDS, **named
+        )
+        self.stage_seconds = Histogram(
+            "stage_seconds", "Stages of a request.", ["stage"], buckets=_SECONDS, **named
+        )
+        self.tokens = Counter("tokens_read", "Tokens that models read for requests.", **named)
+        self.passages = Counter("passages", "Passages and texts of admitted requests.", **named)
+        self.rejected = Counter("rejected", "Requests not served.", ["reason"], **named)
+        self.cancelled = Counter("cancelled", "Requests whose client left first.", **named)
+        self.queued_tokens = Gauge(
+            "queued_tokens", "Tokens (estimated) admitted and not answered.", **named
+        )
+        self.registry.register(_EngineCollector(models))
+
+
+class _EngineCollector(Collector):
+    """Reads the engines when it is asked, so that nothing is counted twice."""
+
+    def __init__(self, models: ServedModels) -> None:
+        self._models = models
+
+    def collect(self) -> Iterable[Metric]:
+        """One sample a model."""
+        found = list(engines(self._models))
+        families: tuple[tuple[str, str, type[Metric], str], ...] = (
+            ("batches", "Batches that have run.", CounterMetricFamily, "batches"),
+            ("batch_items", "Pairs and texts in them.", CounterMetricFamily, "items"),
+            ("batch_tokens", "Tokens in them.", CounterMetricFamily, "tokens"),
+            ("batch_padding_tokens", "Padding in them.", CounterMetricFamily, "padding"),
+            ("busy_seconds", "Time that devices worked.", CounterMetricFamily, "busy_s"),
+            ("waiting_items", "Without a result yet.", GaugeMetricFamily, "waiting_items"),
+            ("tokens_per_second", "Of the last batches.", GaugeMetricFamily, "tokens_per_s"),
+            ("heartbeat_age_seconds", "Of a busy device.", GaugeMetricFamily, "heartbeat_age_s"),
+        )
+        for name, told, kind, attribute in families:
+            family = kind(f"gpurerank_{name}", told, labels=["model", "kind"])  # type: ignore[call-arg]
+            for model, role, stats in found:
+                family.add_metric([model, role], getattr(stats, attribute))  # type: ignore[attr-defined]
+            yield family
+        yield from self._cache()
+
+    def _cache(self) -> Iterator[Metric]:
+        cache = self._models.cache
+        family = CounterMetricFamily(
+            "gpurerank_cached_scores", "Scores looked up.", labels=["found"]
+        )
+        if cache is not None:
+            family.add_metric(["yes"], cache.hits)
+            family.add_metric(["no"], cache.misses)
+        yield family
+
+
+def engines(models: ServedModels) -> Iterator[tuple[str, str, EngineStats]]:
+    """Name, kind and state of every model's engine."""
+    for name, reranker in models.rerankers.items():
+        stats = reranker.stats()
+        if stats is not None:
+            yield name, "cross-encoder", stats
+    for name, embedder in models.embedders.items():
+        yield name, "bi-encoder", embedder.stats()

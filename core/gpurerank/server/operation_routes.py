@@ -1,0 +1,83 @@
+"""What an operator and a client ask of the server itself; none of it waits for a model."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import Response
+
+import gpurerank
+from gpurerank.server.answers import JSON, ModelList
+from gpurerank.server.metrics import engines
+from gpurerank.server.refusal import Refusal
+from gpurerank.server.routing import key_required, service_of
+
+# A batch takes about 0.05 s; a worker that is silent this long hangs.
+_HUNG_S = 60.0
+
+router = APIRouter()
+guarded = APIRouter(dependencies=[Depends(key_required)])
+_STARTED = int(time.time())
+
+
+@router.get("/livez", operation_id="livez", response_model=None)
+async def live(request: Request) -> JSON:
+    """Alive: every busy device has ended a batch lately."""
+    ages = {
+        f"{name} ({kind})": round(stats.heartbeat_age_s, 3)
+        for name, kind, stats in engines(service_of(request).models)
+    }
+    worst = max(ages.values(), default=0.0)
+    if worst > _HUNG_S:
+        raise Refusal(503, f"a model has not ended a batch for {worst:.0f} s", "hung")
+    return JSON({"status": "ok", "heartbeat_age_s": ages})
+
+
+@router.get("/readyz", operation_id="readyz", response_model=None)
+@router.get("/health", operation_id="health", response_model=None)
+async def ready(request: Request) -> JSON:
+    """Ready: takes work."""
+    if service_of(request).draining:
+        raise Refusal(503, "the server is shutting down", "draining")
+    return JSON({"status": "ok"})
+
+
+@router.get("/metrics", operation_id="metrics", response_model=None)
+async def metrics(request: Request) -> Response:
+    """Counters for Prometheus."""
+    text = generate_latest(service_of(request).metrics.registry)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+@guarded.get("/v1/models", operation_id="models", responses={200: {"model": ModelList}})
+async def models(request: Request) -> JSON:
+    """The models by name."""
+    served = service_of(request).models
+    entries = [
+        {"id": name, "object": "model", "created": _STARTED, "owned_by": "gpurerank"}
+        for name in served.names()
+    ]
+    return JSON({"object": "list", "data": entries})
+
+
+@guarded.get("/info", operation_id="info", response_model=None)
+async def info(request: Request) -> JSON:
+    """What is served and within which limits, as text-embeddings-inference tells it."""
+    service = service_of(request)
+    served, limits = service.models, service.limits
+    kind = "reranker" if served.rerankers else "embedding"
+    told: dict[str, Any] = {
+        "model_id": next(served.names()),
+        "model_type": {kind: {}},
+        "version": gpurerank.__version__,
+        "rerankers": list(served.rerankers),
+        "embedders": {name: encoder.dim for name, encoder in served.embedders.items()},
+        "max_client_batch_size": limits.passages,
+        "max_input_length": service.options.max_length,
+        "auto_truncate": False,
+        "limits": {name: getattr(limits, name) for name in limits.__slots__},
+    }
+    return JSON(told)
