@@ -25,7 +25,7 @@ def on_top(tiny: str, tmp_path: Path) -> str:
     """The tiny cross-encoder, trained, so to speak, on top of the embedded bi-encoder."""
     folder = tmp_path / "model"
     shutil.copytree(tiny, folder)
-    Blend(weight=12.0, center=0.25).write(folder)
+    Blend(weight=12.0, center=0.25, scale=0.5).write(folder)
     return str(folder)
 
 
@@ -34,7 +34,7 @@ def expected(folder: str, bi_encoder: BiEncoder) -> list[float]:
     own = encoder.logits([(QUERY, passage) for passage in PASSAGES])
     encoder.close()
     cosines = bi_encoder.embed_passages(PASSAGES) @ bi_encoder.embed_queries([QUERY])[0]
-    return [float(logit) for logit in own + 12.0 * (cosines - 0.25)]
+    return [float(logit) for logit in 0.5 * (own + 12.0 * (cosines - 0.25))]
 
 
 def test_logit_is_the_models_own_plus_the_similarity(on_top: str, bi_encoder: BiEncoder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from gpurerank.models.blend import Blend
@@ -50,8 +51,8 @@ reranker = Reranker("PATH/OF/THIS/FOLDER")
 """
 
 _BLEND = """
-Its logit is blended with a bi-encoder's similarity (`blend.json`): own + {weight} * (cosine -
-{center}), with the bi-encoder {bi_encoder!r}. `Reranker` does that. Loaded by
+Its logit is blended with a bi-encoder's similarity (`blend.json`): {scale} * (own + {weight} *
+(cosine - {center})), with the bi-encoder {bi_encoder!r}. `Reranker` does that. Loaded by
 `sentence_transformers.CrossEncoder` it gives its own logit alone, which ranks worse.
 """
 
@@ -62,9 +63,7 @@ def write_card(options: TrainOptions, blend: Blend | None, report: TrainReport) 
     text = _CARD.format(
         base=base,
         new_head=" with a new head" if options.new_head else "",
-        blend=""
-        if blend is None
-        else _BLEND.format(weight=blend.weight, center=blend.center, bi_encoder=blend.bi_encoder),
+        blend="" if blend is None else _BLEND.format(**asdict(blend)),
         loss=options.loss,
         training_lists=report.training_lists,
         epochs=options.epochs,

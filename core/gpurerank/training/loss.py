@@ -72,7 +72,9 @@ class ListwiseDistillationLoss(nn.Module):
         similarities = pad_lists(columns[:, 1], sizes, 0.0)
         teacher = pad_lists(columns[:, 2], sizes, FAR_BELOW)
         if self.blend is not None:
-            logits = logits + self.blend.weight * (similarities - self.blend.center)
+            logits = self.blend.scale * (
+                logits + self.blend.weight * (similarities - self.blend.center)
+            )
         return self.loss(logits, teacher, positives)
 
     def loss(self, logits: Tensor, teacher: Tensor, positives: Tensor) -> Tensor:
