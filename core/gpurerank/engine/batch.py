@@ -76,9 +76,8 @@ class Batch:
         """Tokens of padding, where the model says how wide its batches are."""
         blocks = self.prepared if isinstance(self.prepared, list) else [self.prepared]
         widths = [getattr(block, "width", None) for block in blocks]
-        if any(width is None for width in widths):
-            return 0
-        return int(sum(widths)) - self.tokens
+        known = [int(width) for width in widths if width is not None]
+        return sum(known) - self.tokens if len(known) == len(blocks) else 0
 
     @classmethod
     def of(cls, model: BatchModel, entries: list[Entry]) -> Batch:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
+from importlib.metadata import version
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-import gpurerank
 from gpurerank.errors import GPURerankError
 from gpurerank.server import (
     embed_routes,
@@ -39,7 +39,7 @@ def build_app(service: Service) -> FastAPI:
     """The ASGI application of a service; ``app.state.service`` is that service."""
     app = FastAPI(
         title="gpurerank",
-        version=gpurerank.__version__,
+        version=version("gpurerank"),
         description="Reranking and embeddings, in the shapes that clients already speak.",
         redoc_url=None,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -19,22 +19,62 @@ class Metrics:
 
     def __init__(self, models: ServedModels) -> None:
         self.registry = CollectorRegistry()
-        named = {"registry": self.registry, "namespace": "gpurerank"}
-        self.requests = Counter("requests", "Requests answered.", ["path", "status"], **named)
+        registry = self.registry
+        self.requests = Counter(
+            "gpurerank_requests", "Requests answered.", ["path", "status"], registry=registry
+        )
         self.request_seconds = Histogram(
-            "request_seconds", "From headers to answer.", ["path"], buckets=_SECONDS, **named
+            "gpurerank_request_seconds",
+            "From headers to answer.",
+            ["path"],
+            buckets=_SECONDS,
+            registry=registry,
         )
         self.stage_seconds = Histogram(
-            "stage_seconds", "Stages of a request.", ["stage"], buckets=_SECONDS, **named
+            "gpurerank_stage_seconds",
+            "Stages of a request.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=registry,
         )
-        self.tokens = Counter("tokens_read", "Tokens that models read for requests.", **named)
-        self.passages = Counter("passages", "Passages and texts of admitted requests.", **named)
-        self.rejected = Counter("rejected", "Requests not served.", ["reason"], **named)
-        self.cancelled = Counter("cancelled", "Requests whose client left first.", **named)
+        self.tokens = Counter(
+            "gpurerank_tokens_read", "Tokens that models read for requests.", registry=registry
+        )
+        self.passages = Counter(
+            "gpurerank_passages", "Passages and texts of admitted requests.", registry=registry
+        )
+        self.rejected = Counter(
+            "gpurerank_rejected", "Requests not served.", ["reason"], registry=registry
+        )
+        self.cancelled = Counter(
+            "gpurerank_cancelled", "Requests whose client left first.", registry=registry
+        )
         self.queued_tokens = Gauge(
-            "queued_tokens", "Tokens (estimated) admitted and not answered.", **named
+            "gpurerank_queued_tokens",
+            "Tokens (estimated) admitted and not answered.",
+            registry=registry,
         )
         self.registry.register(_EngineCollector(models))
+
+
+_OF_ENGINES: tuple[
+    tuple[
+        str,
+        str,
+        type[CounterMetricFamily] | type[GaugeMetricFamily],
+        Callable[[EngineStats], float],
+    ],
+    ...,
+] = (
+    ("batches", "Batches that have run.", CounterMetricFamily, lambda s: s.batches),
+    ("batch_items", "Pairs and texts in them.", CounterMetricFamily, lambda s: s.items),
+    ("batch_tokens", "Tokens in them.", CounterMetricFamily, lambda s: s.tokens),
+    ("batch_padding_tokens", "Padding in them.", CounterMetricFamily, lambda s: s.padding),
+    ("busy_seconds", "Time that devices worked.", CounterMetricFamily, lambda s: s.busy_s),
+    ("waiting_items", "Without a result yet.", GaugeMetricFamily, lambda s: s.waiting_items),
+    ("tokens_per_second", "Of the last batches.", GaugeMetricFamily, lambda s: s.tokens_per_s),
+    ("heartbeat_age_seconds", "Of busy devices.", GaugeMetricFamily, lambda s: s.heartbeat_age_s),
+)
 
 
 class _EngineCollector(Collector):
@@ -46,20 +86,10 @@ class _EngineCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """One sample a model."""
         found = list(engines(self._models))
-        families: tuple[tuple[str, str, type[Metric], str], ...] = (
-            ("batches", "Batches that have run.", CounterMetricFamily, "batches"),
-            ("batch_items", "Pairs and texts in them.", CounterMetricFamily, "items"),
-            ("batch_tokens", "Tokens in them.", CounterMetricFamily, "tokens"),
-            ("batch_padding_tokens", "Padding in them.", CounterMetricFamily, "padding"),
-            ("busy_seconds", "Time that devices worked.", CounterMetricFamily, "busy_s"),
-            ("waiting_items", "Without a result yet.", GaugeMetricFamily, "waiting_items"),
-            ("tokens_per_second", "Of the last batches.", GaugeMetricFamily, "tokens_per_s"),
-            ("heartbeat_age_seconds", "Of a busy device.", GaugeMetricFamily, "heartbeat_age_s"),
-        )
-        for name, told, kind, attribute in families:
-            family = kind(f"gpurerank_{name}", told, labels=["model", "kind"])  # type: ignore[call-arg]
+        for name, told, kind, value in _OF_ENGINES:
+            family = kind(f"gpurerank_{name}", told, labels=["model", "kind"])
             for model, role, stats in found:
-                family.add_metric([model, role], getattr(stats, attribute))  # type: ignore[attr-defined]
+                family.add_metric([model, role], value(stats))
             yield family
         yield from self._cache()
 

@@ -101,8 +101,10 @@ class ServedModels:
 
     def close(self) -> None:
         """Gives every model back."""
-        for model in (*self.rerankers.values(), *self.embedders.values()):
-            model.close()
+        for reranker in self.rerankers.values():
+            reranker.close()
+        for embedder in self.embedders.values():
+            embedder.close()
 
 
 def _named(models: Mapping[str, Model], name: str | None, kind: str) -> Model:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
-import gpurerank
 from gpurerank.server.answers import JSON, ModelList
 from gpurerank.server.metrics import engines
 from gpurerank.server.refusal import Refusal
@@ -72,7 +72,7 @@ async def info(request: Request) -> JSON:
     told: dict[str, Any] = {
         "model_id": next(served.names()),
         "model_type": {kind: {}},
-        "version": gpurerank.__version__,
+        "version": version("gpurerank"),
         "rerankers": list(served.rerankers),
         "embedders": {name: encoder.dim for name, encoder in served.embedders.items()},
         "max_client_batch_size": limits.passages,

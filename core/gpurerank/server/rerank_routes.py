@@ -65,7 +65,7 @@ async def rerank_or_texts(request: Request) -> JSON:
 
 @route(router, ("/score", "/v1/score"), ScoreAnswer, ScoreRequest)
 async def score(request: Request) -> JSON:
-    """vLLM's score: one query with each passage, or as many of both, side by side."""
+    """The score of vLLM: one query with each passage, or as many of both, side by side."""
     service = service_of(request)
     asked = checked(ScoreRequest, await read_json(request, service.limits))
     queries, passages = asked.sides() or ([], [])

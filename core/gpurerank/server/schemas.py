@@ -1,4 +1,4 @@
-"""What requests hold, for every shape that is spoken. Unknown fields are ignored, null is absent."""
+"""What requests hold, in every shape that is spoken: unknown fields are ignored, null is absent."""
 
 from __future__ import annotations
 
