@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gpurerank.errors import GPURerankError
+from gpurerank.errors import DeviceError, GPURerankError
 from gpurerank.server import (
     embed_routes,
     logs,
@@ -55,7 +55,6 @@ def build_app(service: Service) -> FastAPI:
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(GPURerankError, _failed)
     app.add_exception_handler(HTTPException, _no_such_route)
-    app.add_exception_handler(Exception, _broke)
     app.add_middleware(Observed, service=service)
     describe(app, _BODIES)
     return app
@@ -71,6 +70,8 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, GPURerankError)
+    if isinstance(error, DeviceError):
+        request.app.state.service.lost = True
     logs.LOGGER.warning("failed", extra={"fields": {"error": type(error).__name__}})
     return await _refused(request, of_error(error))
 
@@ -82,11 +83,6 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
     response = await _refused(request, refusal)
     response.headers.update(error.headers or {})
     return response
-
-
-async def _broke(request: Request, error: Exception) -> Response:
-    logs.LOGGER.error("internal error", exc_info=error)
-    return await _refused(request, Refusal(500, "the server failed; see its log", "internal"))
 
 
 class Observed:
@@ -114,6 +110,12 @@ class Observed:
 
         try:
             await self._app(scope, receive, observed)
+        except Exception as error:
+            logs.LOGGER.error("internal error", exc_info=error)
+            if status:
+                raise
+            broke = Refusal(500, "the server failed; see its log", "internal")
+            await broke.response()(scope, receive, observed)
         finally:
             spent_s = time.perf_counter() - started
             # A path that is no route's would make a label of what a client sent.
