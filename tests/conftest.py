@@ -45,6 +45,12 @@ def tiny(model_folder: Callable[[str], str]) -> str:
     return model_folder("bert")
 
 
+def pytest_collection_finish() -> None:
+    # What the imports made is never garbage; without it a collection after each test is fast.
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _models_are_freed() -> Iterator[None]:
     """Models that a test leaves loaded are freed before the next one counts."""

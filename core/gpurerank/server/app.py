@@ -20,6 +20,7 @@ from gpurerank.server import (
     rerank_routes,
     schemas,
 )
+from gpurerank.server.metrics import Metrics
 from gpurerank.server.refusal import Refusal, of_error
 from gpurerank.server.routing import describe
 from gpurerank.server.service import Service
@@ -97,37 +98,55 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
-        request_id = uuid.uuid4().hex
-        status = 0
+        seen = _Seen(scope)
 
         async def observed(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"].append((b"x-request-id", request_id.encode()))
+                seen.status = message["status"]
+                message["headers"].append((b"x-request-id", seen.id.encode()))
+            elif not message.get("more_body", False):
+                # Before it is sent, so that who has an answer finds it counted.
+                seen.done(self._metrics)
             await send(message)
 
         try:
             await self._app(scope, receive, observed)
         except Exception as error:
             logs.LOGGER.error("internal error", exc_info=error)
-            if status:
+            if seen.status:
                 raise
             broke = Refusal(500, "the server failed; see its log", "internal")
             await broke.response()(scope, receive, observed)
         finally:
-            spent_s = time.perf_counter() - started
-            # A path that is no route's would make a label of what a client sent.
-            path = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(path, str(status)).inc()
-            self._metrics.request_seconds.labels(path).observe(spent_s)
-            logs.request_done(
-                {
-                    "id": request_id,
-                    "method": scope["method"],
-                    "path": path,
-                    "status": status,
-                    "ms": round(spent_s * 1000, 2),
-                }
-            )
+            seen.done(self._metrics)
+
+
+class _Seen:
+    """What is known of a request so far."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.id = uuid.uuid4().hex
+        self.status = 0
+        self._scope = scope
+        self._started = time.perf_counter()
+        self._told = False
+
+    def done(self, metrics: Metrics) -> None:
+        """Counts and logs the request, once."""
+        if self._told:
+            return
+        self._told = True
+        spent_s = time.perf_counter() - self._started
+        # A path that is no route's would make a label of what a client sent.
+        path = getattr(self._scope.get("route"), "path", "other")
+        metrics.requests.labels(path, str(self.status)).inc()
+        metrics.request_seconds.labels(path).observe(spent_s)
+        logs.request_done(
+            {
+                "id": self.id,
+                "method": self._scope["method"],
+                "path": path,
+                "status": self.status,
+                "ms": round(spent_s * 1000, 2),
+            }
+        )

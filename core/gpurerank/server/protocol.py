@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+# The parser takes no body after it, and Java's client asks for HTTP/2 so with every request.
+_UPGRADE = re.compile(rb"(\r\n)upgrade([ \t]*:)", re.IGNORECASE)
 
 
 class HeaderLimits(HttpToolsProtocol):
@@ -33,6 +37,8 @@ class HeaderLimits(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Passes data on, unless headers grow too long before they end."""
+        if self.cycle is None or self.cycle.response_complete:
+            data = _UPGRADE.sub(rb"\1ignored\2", data)
         super().data_received(data)
         if self._alarm is not None:
             self._bytes += len(data)
