@@ -23,7 +23,7 @@ from gpurerank.training.lists import (
     write_lists,
 )
 from gpurerank.training.loss import FAR_BELOW, ListwiseDistillationLoss, pad_lists
-from tests.test_units import write_collection
+from tests.test_collection import write_collection
 
 TOPICS = ["cats", "rivers", "violins", "tax law", "bread", "glaciers", "chess", "bees"]
 
