@@ -12,8 +12,6 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 
 from gpurerank.collection import Collection
 from gpurerank.errors import WeightsError
-from gpurerank.evaluation.candidates import bm25_candidates
-from gpurerank.evaluation.judge import measure, rerank_run, similarity_run
 from gpurerank.models import embedded
 from gpurerank.training.lists import (
     Negatives,
@@ -149,20 +147,3 @@ def test_delta_restores_what_training_changed(tmp_path: Path) -> None:
     path.write_bytes(b"nonsense")
     with pytest.raises(WeightsError, match="cannot be read"):
         embedded.load_delta(path)
-
-
-def test_judging_measures_what_the_ranking_is(
-    collection: Collection, embedded: object, bi_encoder: object
-) -> None:
-    candidates = bm25_candidates(collection, depth=8)
-    assert all(len(listed) == 8 for listed in candidates.values())
-    perfect = {
-        q: {d: float(d in judged) for d in candidates[q]}
-        for q, judged in collection.judgements.items()
-    }
-    assert measure(collection, perfect, "nDCG@10")["nDCG@10"] == pytest.approx(1.0)
-    similar = similarity_run(bi_encoder, collection, candidates)  # type: ignore[arg-type]
-    ranked = rerank_run(bi_encoder, collection, candidates, "test")  # type: ignore[arg-type]
-    for query_id, listed in similar.items():
-        for document_id, score in listed.items():
-            assert ranked[query_id][document_id] == pytest.approx(score, abs=0.02)
