@@ -62,8 +62,7 @@ def _take(evaluation: Evaluation, point: Point, best: Point) -> Advice:
     record = _record(evaluation, point)
     headline = (
         f"Rerank with {point.contender} on {point.depth} candidates: {MAIN}"
-        f" {signed(against.difference)}, from {evaluation.first_quality.mean:.3f} to"
-        f" {point.quality.mean:.3f}{_at(point)}."
+        f" {signed(against.difference)}{_at(point)}."
     )
     reasons = [
         f"Better than {evaluation.first_stage} alone, and not by chance: {interval(point)}; it"
@@ -149,13 +148,7 @@ def _deeper(evaluation: Evaluation, point: Point) -> list[str]:
 
 
 def _doubts(evaluation: Evaluation, point: Point, record: ContenderRecord) -> list[str]:
-    found = []
-    anew = point.latency_anew
-    if record.embeds and anew is not None and point.latency is not None:
-        found.append(
-            f"{duration(point.latency.p50_ms)} is with the passages embedded ahead of time, as in a"
-            f" vector store; embedded in the call it takes {duration(anew.p50_ms)}."
-        )
+    found = _embedding(evaluation, point) if record.embeds else []
     against = point.against_first
     if against.low < MEANINGFUL:
         found.append(f"The gain may be as small as {signed(against.low)}.")
@@ -165,6 +158,18 @@ def _doubts(evaluation: Evaluation, point: Point, record: ContenderRecord) -> li
             f"It was chosen among {tried} on these very queries: expect a little less on new ones."
         )
     return [*found, *_common_doubts(evaluation)]
+
+
+def _embedding(evaluation: Evaluation, point: Point) -> list[str]:
+    """What the latency leaves out; what it adds is measured at the main depth."""
+    if point.latency is None:
+        return []
+    said = f"{duration(point.latency.p50_ms)} is with the passages embedded ahead of time"
+    shown = evaluation.at(point.contender, evaluation.depth)
+    if shown is None or shown.latency is None or shown.latency_anew is None:
+        return [f"{said}."]
+    more = shown.latency_anew.p50_ms - shown.latency.p50_ms
+    return [f"{said}; embedding {shown.depth} in the call takes {duration(more)} more."]
 
 
 def _common_doubts(evaluation: Evaluation) -> list[str]:
@@ -199,4 +204,4 @@ def _code(record: ContenderRecord, point: Point) -> str:
 
 
 def _at(point: Point) -> str:
-    return "" if point.p50_ms is None else f", at {duration(point.p50_ms)}"
+    return "" if point.p50_ms is None else f" at {duration(point.p50_ms)}"

@@ -78,6 +78,6 @@ def resolve(contenders: Contenders, stages: Stages, model: str) -> list[Contende
         else:
             raise InputError(
                 f"contender {name!r} is {type(subject).__name__}; it must be a text, a Ranker, or"
-                " a callable that takes a question and returns (id, text, score)"
+                " a search, such as as_search(…) of a plugin makes of a framework's retriever"
             )
     return found

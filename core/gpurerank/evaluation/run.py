@@ -30,7 +30,7 @@ from gpurerank.evaluation.stages import Stages
 from gpurerank.evaluation.wording import as_python, described, imports
 from gpurerank.models.devices import resolve_device
 from gpurerank.models.hardware import find_hardware, find_versions
-from gpurerank.types import Ranker, TextEmbedder
+from gpurerank.types import Ranker
 
 Timings = dict[Key, tuple[Timing, Timing | None]]
 
@@ -76,6 +76,8 @@ def evaluate(
             raise
         reason = " ".join(str(error).split())[:300]
         run.stopped(f"stopped by {type(error).__name__}: {reason}; what was finished is shown")
+    finally:
+        run.close()
     return run.evaluation()
 
 
@@ -96,6 +98,7 @@ class _Run:
         specs = contenders or default_specs(dense=queries.first_stage.startswith("bi-encoder"))
         self._contenders = resolve(specs, self._stages, options.model)
         self._depth, self._depths = self._reached(options)
+        self._hardware = find_hardware(resolve_device(options.device.split(",")[0])).lines
         self._created_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.judged = Judged()
 
@@ -110,6 +113,10 @@ class _Run:
         self.judged = judge.judged
         judge.judge(self._queries.queries, self._options.seed, self._say)
         self._time()
+
+    def close(self) -> None:
+        """Gives the models back that were loaded for this."""
+        self._stages.close()
 
     def stopped(self, note: str) -> None:
         """Marks the run as one that did not come to its end."""
@@ -126,7 +133,7 @@ class _Run:
             depths=list(self._depths),
             created_at=self._created_at,
             settings={name: str(value) for name, value in asdict(self._options).items()},
-            hardware=find_hardware(resolve_device(self._options.device)).lines,
+            hardware=self._hardware,
             versions=find_versions("bm25s", "ir-measures", "scipy"),
             faults=list(self._queries.faults),
             notes=self._notes,
@@ -189,7 +196,7 @@ class _Run:
 
     def _embeds(self, plan: Plan | None) -> bool:
         used = () if plan is None else stages(plan)
-        return any(isinstance(self._stages.live(stage), TextEmbedder) for stage in used)
+        return any(self._stages.embeds(stage) for stage in used)
 
     def _record(self, contender: Contender) -> ContenderRecord:
         return ContenderRecord(

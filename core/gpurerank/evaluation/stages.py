@@ -64,6 +64,11 @@ class Stages:
         known = self.known(stage)
         return known.with_live_queries() if isinstance(known, KnownVectors) else self.live(stage)
 
+    def embeds(self, stage: Stage) -> bool:
+        """Whether a stage embeds passages, which can be done ahead of time."""
+        own = self._live.get(stage)
+        return stage.kind == "bi-encoder" or (own is not None and isinstance(own, TextEmbedder))
+
     def adopt(self, stage: Stage, ranker: Ranker) -> None:
         """Uses a ranker of the caller's own as a stage."""
         self._live[stage] = ranker
@@ -77,6 +82,12 @@ class Stages:
         """Drops what only the queries so far needed."""
         for learner in self._learners.values():
             learner.forget()
+
+    def close(self) -> None:
+        """Gives back the models that were loaded here; those of the caller stay."""
+        for stage, ranker in self._live.items():
+            if stage.kind != "own" and isinstance(ranker, BiEncoder | Reranker):
+                ranker.close()
 
     def _load(self, stage: Stage) -> Ranker:
         if stage.kind == "bi-encoder":
