@@ -22,7 +22,7 @@ from gpurerank.evaluation.page import write_page
 from gpurerank.evaluation.queries import QuerySet, sample
 from gpurerank.evaluation.records import Evaluation
 from gpurerank.evaluation.run import evaluate
-from gpurerank.evaluation.tables import fault_table, render
+from gpurerank.evaluation.tables import fault_lines, render
 
 WIDTH = 100
 
@@ -76,7 +76,7 @@ def run(asked: Asked, out: Console, err: Console) -> Evaluation:
         collection = Collection.read(asked.folder, asked.split)
         queries = _first_stage(asked, collection, say).without_empty()
         if queries.faults:
-            err.print(fault_table(queries.faults))
+            err.print(fault_lines(queries.faults), soft_wrap=True)
         found = evaluate(queries, asked.contenders, asked.options, say=say)
     found.settings |= {"split": asked.split, "queries": str(asked.queries or "all")}
     _show(found, out)
@@ -98,6 +98,7 @@ def _first_stage(asked: Asked, collection: Collection, say: Say) -> QuerySet:
         say("BM25", 0, 0)
         found = bm25(collection, ids, depth)
         return QuerySet.from_found(collection, found, first_stage="BM25", depth=depth)
+    say("embedding documents", 0, len(collection.documents))
     with (
         calling(on_progress=lambda done, total: say("embedding documents", done, total)),
         closing(BiEncoder(device=options.device, dtype=options.dtype)) as encoder,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -34,16 +34,10 @@ def render(evaluation: Evaluation) -> Iterator[RenderableType]:
     yield _advice(evaluation)
 
 
-def fault_table(faults: list[Fault] | tuple[Fault, ...]) -> Table:
-    """What was wrong with the data."""
-    table = Table(title="Faults of the data", box=None, title_justify="left", title_style="yellow")
-    for name in ("fault", "count", "", "first places"):
-        table.add_column(name, justify="right" if name == "count" else "left")
-    for fault in faults:
-        more = "; …" if fault.count > len(fault.examples) else ""
-        places = escape("; ".join(fault.examples) + more)
-        table.add_row(escape(fault.what), f"{fault.count:,}", fault.consequence, places)
-    return table
+def fault_lines(faults: Sequence[Fault]) -> Text:
+    """What was wrong with the data, a line a kind."""
+    lines = ["the data has faults; what is usable is used:", *(f"- {fault}" for fault in faults)]
+    return Text("\n".join(lines), style="yellow")
 
 
 def _machine(evaluation: Evaluation) -> Text:
