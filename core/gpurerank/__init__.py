@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ScoringError,
         WeightsError,
     )
+    from gpurerank.fusion import Fusion
     from gpurerank.ranking import LargestGap, TokenBudget
     from gpurerank.reranker import Reranker, RerankerOptions
     from gpurerank.settings import RerankSettings
@@ -53,6 +54,7 @@ _HOMES = {
         "WeightsError",
     ),
     "engine.registry": ("free_models",),
+    "fusion": ("Fusion",),
     "ranking": ("LargestGap", "TokenBudget"),
     "reranker": ("Reranker", "RerankerOptions"),
     "settings": ("RerankSettings",),
@@ -69,6 +71,7 @@ __all__ = [
     "DataError",
     "DeadlineError",
     "DiskStore",
+    "Fusion",
     "GPURerankError",
     "InputError",
     "LargestGap",

@@ -11,6 +11,7 @@ GPURerankError
 │   ├── OutOfMemoryError (MemoryError)  one pair alone does not fit into the device's memory
 │   └── DeviceError              the device is lost; only a new process helps
 ├── DeadlineError (TimeoutError) the deadline passed before every pair was scored
+├── MissingExtraError (ImportError)  a package of an optional part is not installed
 └── ClosedError                  the object was closed
 """
 
@@ -57,6 +58,10 @@ class DeviceError(ScoringError):
 
 class DeadlineError(GPURerankError, TimeoutError):
     """The deadline passed before every pair was scored."""
+
+
+class MissingExtraError(GPURerankError, ImportError):
+    """A package of an optional part is not installed: which, and how to get it."""
 
 
 class ClosedError(GPURerankError):

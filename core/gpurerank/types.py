@@ -129,7 +129,7 @@ class CutOff(Protocol):
 
 @runtime_checkable
 class Ranker(Protocol):
-    """Ranks passages for a query: Reranker, BiEncoder and Cascade all do."""
+    """Ranks passages for a query: Reranker, BiEncoder, Cascade and Fusion all do."""
 
     @property
     def model_name(self) -> str:
