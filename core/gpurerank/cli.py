@@ -47,6 +47,13 @@ Device = Annotated[
 Dtype = Annotated[
     str, typer.Option(envvar="GPURERANK_DTYPE", help="'auto', 'float32', 'bfloat16', 'float16'.")
 ]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        envvar="GPURERANK_BASE_URL",
+        help="A server in place of a model here; its key from GPURERANK_API_KEY.",
+    ),
+]
 TopK = Annotated[int, typer.Option("--top-k", "-k", help="Passages shown.", min=1)]
 
 
@@ -113,6 +120,7 @@ def rank(
         int | None, typer.Option("--top-k", "-k", help="Passages shown.", min=0)
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="Lowest score shown, 0 to 1.")] = None,
+    base_url: BaseUrl = None,
 ) -> None:
     """Rank passages from arguments, a file or a pipe."""
     if passages and file:
@@ -120,7 +128,11 @@ def rank(
     texts = passages or _read_passages(file)
     from gpurerank.reranker import Reranker
 
-    with Reranker(model, device=device, dtype=dtype) as reranker:
+    # Not an option: what stands in a command line, every user of the machine can read.
+    key = os.environ.get("GPURERANK_API_KEY") if base_url else None
+    with Reranker(
+        model, device=device, dtype=dtype, base_url=base_url or None, api_key=key or None
+    ) as reranker:
         ranked = reranker.rank(query, texts, top_k, threshold)
     if as_json:
         for passage in ranked:

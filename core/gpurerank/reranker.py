@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from gpurerank.awaiting import await_scores
 from gpurerank.cache import CachedScorer, ScoreStore
 from gpurerank.calls import Call, calling, current_call
 from gpurerank.chunking import Fit
+from gpurerank.client.address import check_local_options
+from gpurerank.client.scorer import RemoteScorer
 from gpurerank.cross_encoder import CrossEncoder, LongPassages
 from gpurerank.errors import ClosedError, InputError
 from gpurerank.progress import progress_bar
 from gpurerank.ranking import logit_of, rank
 from gpurerank.request import Plan, check_pairs, check_query, check_request, check_scores
-from gpurerank.types import CutOff, PairScorer, RankedPassage
+from gpurerank.types import CutOff, PairScorer, RankedPassage, Secret
 
 OnError = Literal["raise", "keep_order"]
 
@@ -37,6 +39,8 @@ class RerankerOptions:
     on_error: OnError = "raise"
     trust_remote_code: bool = False
     cache: ScoreStore | None = None
+    base_url: str | None = None
+    api_key: str | Secret | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, settings: object) -> RerankerOptions:
@@ -57,6 +61,30 @@ class RerankerOptions:
             raise InputError(f"on_error is {self.on_error!r}; it must be 'raise' or 'keep_order'")
         if self.timeout_s is not None and not self.timeout_s > 0:
             raise InputError(f"timeout_s is {self.timeout_s}; it must be over 0, or None")
+        if self.base_url is not None:
+            self._check_remote()
+        elif self.api_key is not None:
+            raise InputError("api_key is given without base_url; name the server that takes it")
+
+    def _check_remote(self) -> None:
+        check_local_options(
+            device=(self.device, "auto"),
+            dtype=(self.dtype, "auto"),
+            max_length=(self.max_length, 512),
+            revision=(self.revision, None),
+            instruction=(self.instruction, None),
+            positive_label=(self.positive_label, None),
+            trust_remote_code=(self.trust_remote_code, False),
+        )
+
+    def remote_scorer(self, base_url: str) -> RemoteScorer:
+        """What scores on a server; "embedded", the default, is the model that it serves."""
+        return RemoteScorer(
+            base_url,
+            api_key=self.api_key,
+            model=None if self.model == "embedded" else self.model,
+            truncate=self.long_passages == "truncate",
+        )
 
 
 class Reranker:
@@ -83,6 +111,12 @@ class Reranker:
             to return the input order, marked with the error. Wrong input always raises.
         trust_remote_code: Whether code from the model's repository may run.
         cache: Where scores are remembered, such as ``MemoryStore()``; None for nowhere.
+        base_url: A server that scores in place of a model in this process, which then needs no
+            torch: gpurerank's own or one of another kind, see RemoteScorer. ``model`` is then the
+            name that the server knows, passages reach it whole, however long, and
+            ``long_passages="truncate"`` lets it cut; what only a model in this process can do is
+            refused.
+        api_key: Of that server; a text or pydantic's SecretStr.
 
     Raises:
         InputError: An option is wrong.
@@ -104,6 +138,8 @@ class Reranker:
         on_error: OnError = "raise",
         trust_remote_code: bool = False,
         cache: ScoreStore | None = None,
+        base_url: str | None = None,
+        api_key: str | Secret | None = None,
     ) -> None:
         self._options = RerankerOptions(
             model=model,
@@ -118,8 +154,13 @@ class Reranker:
             on_error=on_error,
             trust_remote_code=trust_remote_code,
             cache=cache,
+            base_url=base_url,
+            api_key=api_key,
         )
         self._options.check()
+        if base_url is not None:
+            self._attach(self._options.remote_scorer(base_url), None)
+            return
         encoder = CrossEncoder(
             model,
             device=device,
@@ -163,20 +204,24 @@ class Reranker:
 
     def _attach(self, scorer: PairScorer, encoder: CrossEncoder | None) -> None:
         self._encoder = encoder
+        self._remote = (
+            scorer if self._options.base_url and isinstance(scorer, RemoteScorer) else None
+        )
         self._given = scorer
         self._scorer = scorer
         if self._options.cache is not None:
-            identity = encoder.identity() if encoder else [self._options.model]
+            known = encoder or self._remote
+            identity = known.identity() if known else [self._options.model]
             self._scorer = CachedScorer(scorer, self._options.cache, identity=identity)
 
     def __reduce__(self) -> tuple[Callable[..., Reranker], tuple[object, ...]]:
-        if self._encoder is None:
+        if self._encoder is None and self._remote is None:
             return _with_scorer, (self._given, self._options)
         return Reranker.from_options, (self._options,)
 
     def __deepcopy__(self, memo: object) -> Reranker:
         # A model is shared and a scorer of the caller's own is not ours to copy.
-        if self._encoder is None:
+        if self._encoder is None and self._remote is None:
             return _with_scorer(self._given, self._options)
         return Reranker.from_options(self._options)
 
@@ -188,8 +233,8 @@ class Reranker:
 
     @property
     def model_name(self) -> str:
-        """The model, as it was asked for."""
-        return self._options.model
+        """The model, as it was asked for, or as its server calls it."""
+        return self._remote.model_name if self._remote else self._options.model
 
     @property
     def options(self) -> RerankerOptions:
@@ -286,9 +331,10 @@ class Reranker:
         return scores
 
     def close(self) -> None:
-        """Gives the model back; the last user frees its memory."""
-        if self._encoder is not None:
-            self._encoder.close()
+        """Gives the model back; the last user frees its memory. Leaves a server."""
+        for held in (self._encoder, self._remote):
+            if held is not None:
+                held.close()
 
     def _score(self, pairs: list[tuple[str, str]]) -> list[float]:
         scores = self._scorer.score_pairs(pairs) if pairs else []
