@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from gpurerank.client.address import Address
 from gpurerank.client.probe import forget_server
 from gpurerank.ranking import logit_of
 from tests.conftest import WordOverlap
+
+# Where the environment names a proxy, the loopback is not asked through it.
+os.environ["NO_PROXY"] = "127.0.0.1"
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,11 @@ BODIES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _models_are_freed() -> None:
+    """In place of conftest's: nothing here loads a model."""
+
+
 @pytest.fixture
 def own() -> Iterator[FakeServer]:
     """A server of gpurerank's own kind."""

@@ -58,6 +58,11 @@ class Sleeps:
         self.pauses.append(seconds)
 
 
+@pytest.fixture(autouse=True)
+def _models_are_freed() -> None:
+    """In place of conftest's: nothing here loads a model."""
+
+
 @pytest.fixture
 def sleeps() -> Sleeps:
     return Sleeps()
@@ -242,10 +247,11 @@ GOOD = [0.1, 0.2, 0.3, 0.4]
         (rows(*GOOD[:3]), RemoteError, "answered 3 of 4 texts; text 3 is missing"),
         (rows(*GOOD, 0.5), RemoteError, "answered the index 4, with 4 texts sent"),
         ({"results": rows(*GOOD)["results"][:3] * 2}, RemoteError, "answered text 0 of 4 twice"),
-        ({"results": [{"relevance_score": 0.5}] * 4}, RemoteError, "answered the index None"),
+        ({"results": [{"relevance_score": 0.5}] * 4}, RemoteError, "answered the index NoneType"),
+        ({"results": [{"index": "a passage", "score": 0.5}]}, RemoteError, "the index str, with"),
         ({"results": [{"index": -1, "score": 0.5}] * 4}, RemoteError, "answered the index -1"),
         ({"results": [{"index": True, "score": 0.5}]}, RemoteError, "answered the index True"),
-        ({"results": [0.5] * 4}, RemoteError, "answered the index None"),
+        ({"results": [0.5] * 4}, RemoteError, "answered the index NoneType"),
         (
             rows(float("nan"), 0, 0, 0),
             NotFiniteError,
@@ -262,7 +268,8 @@ GOOD = [0.1, 0.2, 0.3, 0.4]
         (rows(0, 7.25, 0, 0), RemoteError, r"answered 7\.25 for text 1.*logits=True"),
         (rows(0, -0.001, 0, 0), RemoteError, r"answered -0\.001 for text 1"),
         (rows(0, 10**400, 0, 0), NotFiniteError, "as good as that for text 1"),
-        ({"scores": GOOD}, RemoteError, r"answered \['scores'\] and no list of results.*api="),
+        ({"scores": GOOD}, RemoteError, "answered dict with scores and no list of results.*api="),
+        ({"a passage": 0.5}, RemoteError, "answered dict and no list of results"),
         ("text", RemoteError, "answered str and no list"),
         (None, RemoteError, "answered NoneType and no list"),
         (b"", RemoteError, "answered 0 bytes, which is not JSON"),

@@ -114,8 +114,8 @@ class Reranker:
         base_url: A server that scores in place of a model in this process, which then needs no
             torch: gpurerank's own or one of another kind, see RemoteScorer. ``model`` is then the
             name that the server knows, passages reach it whole, however long, and
-            ``long_passages="truncate"`` lets it cut; what only a model in this process can do is
-            refused.
+            ``long_passages="truncate"`` lets it cut, of which results say nothing; what only a
+            model in this process can do is refused.
         api_key: Of that server; a text or pydantic's SecretStr.
 
     Raises:

@@ -72,10 +72,12 @@ def _rows(answer: Any, where: str) -> list[Any]:
     if isinstance(answer, Mapping):
         found = answer.get("results", answer.get("data"))
     if not isinstance(found, list):
-        keys = sorted(map(str, answer)) if isinstance(answer, Mapping) else type(answer).__name__
+        # Only what looks like a name: a text may stand as a key.
+        keys = [key for key in answer if key.isidentifier()] if isinstance(answer, Mapping) else []
+        named = f" with {', '.join(sorted(keys)[:8])}" if keys else ""
         raise RemoteError(
-            f"{where} answered {keys} and no list of results; does the server speak this shape?"
-            " name the right one with api="
+            f"{where} answered {type(answer).__name__}{named} and no list of results; does the"
+            " server speak this shape? name the right one with api="
         )
     return found
 
@@ -86,7 +88,8 @@ def _by_index(rows: list[Any], count: int, where: str) -> list[Mapping[str, Any]
     for row in rows:
         index = row.get("index") if isinstance(row, Mapping) else None
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < count:
-            raise RemoteError(f"{where} answered the index {index!r}, with {count} texts sent")
+            shown = index if isinstance(index, int) else type(index).__name__
+            raise RemoteError(f"{where} answered the index {shown}, with {count} texts sent")
         if index in found:
             raise RemoteError(f"{where} answered text {index} of {count} twice")
         found[index] = row

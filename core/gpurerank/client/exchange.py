@@ -78,6 +78,8 @@ class Exchange:
         self._concurrency = concurrency
         self._trusted = _trusted()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._client: httpx.AsyncClient
+        self._turn: asyncio.Semaphore
 
     async def ask(self, request: Request) -> Any:
         """The answer, from JSON.
@@ -121,6 +123,9 @@ class Exchange:
         """Makes the client of this loop; in a forked process the parent's is left alone."""
         if self._loop is asyncio.get_running_loop():
             return
+        if self._loop is not None:
+            # Kept: dropping it would close what the parent uses.
+            self._of_parent = self._client
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         if self._key is not None:
             headers["Authorization"] = f"Bearer {self._key}"
@@ -178,7 +183,9 @@ async def _read(url: str, response: httpx.Response) -> bytes:
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding.lower() != "identity":
         # What it unpacks to cannot be bounded, and it was not asked for.
-        raise RemoteError(f"{url} answered in the encoding {encoding!r}, which was not asked for")
+        raise RemoteError(
+            f"{url} answered in the encoding {encoding[:40]!r}, which was not asked for"
+        )
     body = bytearray()
     async for chunk in response.aiter_raw():
         body += chunk

@@ -15,7 +15,6 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Protocol, TypeVar
 
 from gpurerank.calls import calling, current_call
@@ -78,7 +77,8 @@ class _Home:
         loop, thread = self._loop, self._thread
         if loop is None or thread is None:
             return
-        with contextlib.suppress(FutureTimeoutError):
+        # At exit nobody is left to be told of a failure.
+        with contextlib.suppress(Exception):
             asyncio.run_coroutine_threadsafe(self._finish(), loop).result(_CLOSING_S)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(_CLOSING_S)

@@ -14,18 +14,19 @@ _QUOTE = 24
 # Of a quote, whatever its place, one block of this size begins at a multiple of this size.
 _ANCHOR = _QUOTE // 2
 
+_TOO_MUCH = (
+    "if a text is too long, let the server cut it (RemoteScorer's truncate=True, Reranker's"
+    " long_passages='truncate'); if there are too many, lower RemoteScorer's texts_per_request"
+)
 _ADVICE = {
+    400: _TOO_MUCH,
     401: "check api_key",
     403: "check api_key, and what it may do",
     404: "check base_url, api and model",
     405: "check base_url and api",
-    413: "lower texts_per_request or characters_per_request",
+    413: _TOO_MUCH,
+    422: _TOO_MUCH,
 }
-_TOO_MUCH = (
-    "where a text is too long for the server's model, let it cut (truncate=True; for a Reranker"
-    " long_passages='truncate') or split it; where there are too many at once, lower"
-    " texts_per_request"
-)
 
 
 def refusal(
@@ -53,7 +54,7 @@ def refusal(
         return OverloadedError(
             f"{told}{advice}", status=status, retry_after_s=retry_after_s, transient=True
         )
-    hint = _ADVICE.get(status, _TOO_MUCH if status in (400, 422) else "")
+    hint = _ADVICE.get(status)
     return RemoteError(
         f"{told}; {hint}" if hint else told,
         status=status,
