@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.padding import Padding
@@ -27,6 +28,8 @@ def render(evaluation: Evaluation) -> Iterator[RenderableType]:
         yield Text()
         yield _contenders(evaluation)
         yield _legend(evaluation)
+        yield Text()
+        yield _others(evaluation)
         if len(evaluation.depths) > 1:
             yield Text()
             yield _depths(evaluation)
@@ -48,23 +51,32 @@ def _machine(evaluation: Evaluation) -> Text:
 def _contenders(evaluation: Evaluation) -> Table:
     count, judged = len(evaluation.queries), evaluation.judged
     taken = f"{count:,} queries" + (f" of {judged:,}, drawn at random" if count < judged else "")
-    table = Table(
-        title=f"{escape(evaluation.name)}: {escape(evaluation.first_stage)} top"
-        f" {evaluation.depth} reranked, {taken}",
-        title_justify="left",
-        title_style="bold",
-    )
-    table.add_column("")
-    for name in (MAIN, "gain", "95% interval", "p", "up/same/down", "p50", "p95"):
-        table.add_column(name, justify="right")
-    table.add_row(escape(evaluation.first_stage), f"{evaluation.first_quality.mean:.3f}", *[""] * 6)
+    title = f"{evaluation.name}: {evaluation.first_stage} top {evaluation.depth} reranked, {taken}"
+    table = _table(title, MAIN, "gain", "95% interval", "p", "up/down", "p50", "p95")
+    first = f"{evaluation.first_quality.mean:.3f}"
+    table.add_row(escape(evaluation.first_stage), first, *[""] * 6)
     embedding = {record.name for record in evaluation.contenders if record.embeds}
     for point in evaluation.shown():
         table.add_row(*_row(point, point.contender in embedding))
-    table.add_section()
-    ceiling = evaluation.ceiling.get(evaluation.depth)
-    if ceiling is not None:
-        table.add_row("[dim]perfect order[/]", f"[dim]{ceiling:.3f}[/]", *[""] * 6)
+    ceiling = f"{evaluation.ceiling[evaluation.depth]:.3f}"
+    table.add_row("perfect order", ceiling, *[""] * 6, style="dim")
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    """A table without side lines, so that it fits 80 columns."""
+    table = Table(
+        title=escape(title),
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("", overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
@@ -76,9 +88,9 @@ def _row(point: Point, embeds: bool) -> tuple[str, ...]:
         escape(point.contender),
         f"{point.quality.mean:.3f}",
         f"[{colour}]{signed(against.difference)}[/]",
-        f"{signed(against.low)} to {signed(against.high)}",
-        probability(against.p).removeprefix("p ").removeprefix("= "),
-        f"{against.wins}/{against.ties}/{against.losses}",
+        f"{signed(against.low)} {signed(against.high)}",
+        probability(against.p).removeprefix("p ").removeprefix("= ").replace(" ", ""),
+        f"{against.wins}↑ {against.losses}↓",
         "–" if point.latency is None else f"{duration(point.latency.p50_ms)}{mark}",
         "–" if point.latency is None else tail(point.latency),
     )
@@ -99,20 +111,22 @@ def _legend(evaluation: Evaluation) -> Text:
     if anew:
         times = ", ".join(f"{name} {duration(ms)}" for name, ms in anew.items())
         said.append(f"{EMBEDDED_AHEAD} passages embedded ahead; embedded in the call: {times}")
-    others = ("RR@10", recall_name(evaluation.depth), "Success@1", "Success@5")
-    for point in evaluation.shown():
-        means = ", ".join(f"{name} {point.mean(name):.3f}" for name in others)
-        said.append(f"{point.contender}: {means}")
     return Text("\n".join(said), style="dim")
 
 
+def _others(evaluation: Evaluation) -> Table:
+    names = ("RR@10", recall_name(evaluation.depth), "Success@1", "Success@5")
+    table = _table("Other measures", *names)
+    first = [sum(evaluation.first[name]) / len(evaluation.queries) for name in names]
+    table.add_row(escape(evaluation.first_stage), *(f"{mean:.3f}" for mean in first))
+    for point in evaluation.shown():
+        table.add_row(escape(point.contender), *(f"{point.mean(name):.3f}" for name in names))
+    return table
+
+
 def _depths(evaluation: Evaluation) -> Table:
-    table = Table(
-        title=f"{MAIN} and p50 by candidates", title_justify="left", title_style="bold", box=None
-    )
-    table.add_column("")
-    for depth in evaluation.depths:
-        table.add_column(f"{depth:,}", justify="right")
+    columns = [f"{depth:,}" for depth in evaluation.depths]
+    table = _table(f"{MAIN} and p50 by candidates", *columns)
     for record in evaluation.contenders:
         found = {point.depth: point for point in evaluation.of(record.name)}
         cells = [_cell(found.get(depth)) for depth in evaluation.depths]
