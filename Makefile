@@ -23,7 +23,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.dev
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo the site begins at build/site/index.html
 
 NBMAKE := $(BIN)/python -m pytest --nbmake --nbmake-timeout=600 --timeout=900 notebooks
