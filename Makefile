@@ -13,8 +13,9 @@ export TOKENIZERS_PARALLELISM = true
 demo: $(VENV)/.demo
 	$(BIN)/gpurerank demo
 
+# Two at a time, a file as a whole: most of a test's time is loading, which one core does.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
