@@ -100,8 +100,8 @@ def _cannot_tell(evaluation: Evaluation) -> Advice:
     ]
     if best.against_first.low > 0:
         reasons.append(
-            f"Its interval leaves 0 out, but the test, corrected for all {tried} that were compared,"
-            " does not call it sure."
+            f"Its interval leaves 0 out, but the test, corrected for all {tried} compared, does not"
+            " call it sure."
         )
     needed = queries_needed(differences_from_first(evaluation, best))
     if needed is not None and needed > count:
