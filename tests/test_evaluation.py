@@ -11,7 +11,16 @@ import ir_measures
 import numpy as np
 import pytest
 
-from gpurerank import BiEncoder, Cascade, DataError, Fusion, InputError, RankedPassage, Reranker
+from gpurerank import (
+    BiEncoder,
+    Cascade,
+    DataError,
+    Fusion,
+    GPURerankError,
+    InputError,
+    RankedPassage,
+    Reranker,
+)
 from gpurerank.collection import Collection
 from gpurerank.evaluation import EvalOptions, Evaluation, QuerySet, evaluate
 from gpurerank.evaluation.advice import choose
@@ -33,6 +42,7 @@ from gpurerank.evaluation.significance import Comparison
 from gpurerank.evaluation.stages import Stages
 from gpurerank.evaluation.wording import as_python, described, imports
 from tests.conftest import WordOverlap
+from tests.fake_server import serving, speaking
 from tests.test_collection import write_collection
 
 TOPICS = ["cats", "rivers", "violins", "taxes", "bread", "glaciers", "chess", "bees", "kites"]
@@ -328,8 +338,6 @@ def test_what_is_made_from_known_scores_is_what_production_ranks(
         [p.score for p in expected],
         atol=1e-3,  # float32, other batches
     )
-    ahead = build(plan, stages.ahead).rank("capture a command's output  ", passages)
-    assert [p.index for p in ahead] == [p.index for p in expected]
     stages.close()
 
 
@@ -394,7 +402,6 @@ def test_an_interrupted_run_keeps_what_is_finished() -> None:
     assert 0 < len(found.queries) < 100
     assert found.judged == 150
     assert "interrupted" in found.notes[0]
-    assert any("interrupted" in doubt for doubt in found.advice.doubts)
     assert len(found.points[0].main) == len(found.queries)
     ids = [query.id for query in found.queries]
     assert ids != sorted(ids, key=lambda i: int(i[1:])), "a random part, not the first"
@@ -445,13 +452,20 @@ def test_wrong_contenders_are_named() -> None:
         evaluate(query_set(2), {"mine": Listwise()}, EvalOptions(depth=0))
 
 
-def test_a_server_needs_its_client() -> None:
-    import importlib.util
-
-    if importlib.util.find_spec("gpurerank.client") is not None:
-        pytest.skip("the client is there")
-    with pytest.raises(InputError, match=r"names a server, and .* no gpurerank\.client"):
-        evaluate(query_set(2), ["http://127.0.0.1:9"])
+def test_a_server_is_a_contender_and_one_that_is_gone_is_named() -> None:
+    with serving(speaking("gpurerank")) as server:
+        queries = query_set(6)
+        found = untimed(
+            queries, [server.url, f"rrf:first-stage+{server.url}"], EvalOptions(depth=8)
+        )
+        mine = untimed(queries, {"mine": knowing()}, EvalOptions(depth=8))
+        assert [p.contender for p in found.shown()] == [
+            server.url,
+            f"rrf:first-stage+{server.url}",
+        ]
+        assert found.shown()[0].main == mine.shown()[0].main
+    with pytest.raises(GPURerankError, match=r"127\.0\.0\.1"):
+        evaluate(queries, [server.url])
 
 
 def test_questions_with_a_search_become_queries() -> None:
@@ -491,6 +505,15 @@ def test_latency_counts_rounds_and_never_shows_a_text_twice() -> None:
     assert set(ranker.asked) == {3}
     assert timing.p95_ms is not None
     assert timing.p50_ms <= timing.p95_ms <= max(timing.times_ms)
+    embedded: list[str] = []
+
+    class Embedder:
+        def embed_passages(self, passages: Sequence[str]) -> None:
+            embedded.extend(passages)
+
+    measure_latency(Watching(), requests, depth=2, ahead=[Embedder()])  # type: ignore[list-item]
+    assert set(embedded) < seen
+    assert len(embedded) == 2 * 22
     assert Timing([1.0, 9.0, 2.0]).p50_ms == 2.0
     assert Timing([1.0, 9.0, 2.0]).p95_ms is None
 
@@ -503,6 +526,16 @@ def point(name: str, values: Sequence[float], ms: float | None, verdict: int = 1
     quality = Interval(mean, mean, mean)
     latency = None if ms is None else Timing([ms])
     return Point(name, 10, {MAIN: list(values)}, quality, against, latency)
+
+
+def test_passages_are_embedded_ahead_by_what_a_stage_is_built_on(tiny: str) -> None:
+    stages = Stages(device="cpu", dtype="float32")
+    bi = stages.embedder(Stage("bi-encoder", "embedded"))
+    below = stages.embedder(Stage("cross-encoder", "embedded"))
+    assert isinstance(bi, BiEncoder)
+    assert isinstance(below, BiEncoder)
+    assert stages.embedder(Stage("cross-encoder", tiny)) is None
+    stages.close()
 
 
 def test_the_fastest_within_a_standard_error_is_chosen() -> None:

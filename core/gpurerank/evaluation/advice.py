@@ -84,35 +84,35 @@ def _take(evaluation: Evaluation, point: Point, best: Point) -> Advice:
 
 def _leave(evaluation: Evaluation) -> Advice:
     best = max(evaluation.shown(), key=lambda p: p.quality.mean)
-    headline = (
-        f"Keep {evaluation.first_stage} alone: every contender makes this data worse, the best of"
-        f" them by {MAIN} {signed(best.against_first.difference)}."
-    )
-    reasons = [f"{best.contender} on {best.depth}: {interval(best)}."]
+    headline = f"Keep {evaluation.first_stage} alone: every contender makes this data worse."
+    reasons = [f"The best of them, {best.contender} on {best.depth}: {MAIN} {interval(best)}."]
     doubts = ["Another model may do better: --model takes any cross-encoder."]
     return Advice(-1, headline, reasons, [*doubts, *_common_doubts(evaluation)])
 
 
 def _cannot_tell(evaluation: Evaluation) -> Advice:
     best = max(evaluation.points, key=lambda p: p.quality.mean)
-    against = best.against_first
-    headline = (
-        f"This data cannot tell whether reranking helps: the best, {best.contender} on"
-        f" {best.depth} candidates, changes {MAIN} by {signed(against.difference)}."
-    )
-    reasons = [f"{interval(best)}, over {len(evaluation.queries):,} queries."]
+    headline = "This data cannot tell whether reranking helps."
+    count, tried = len(evaluation.queries), len(evaluation.points)
+    reasons = [
+        f"The best, {best.contender} on {best.depth} candidates, changes {MAIN} by"
+        f" {interval(best)}, over {count:,} queries."
+    ]
+    if best.against_first.low > 0:
+        reasons.append(
+            f"Its interval leaves 0 out, but the test, corrected for all {tried} compared, does not"
+            " call it sure."
+        )
     needed = queries_needed(differences_from_first(evaluation, best))
-    if needed is not None and needed > len(evaluation.queries):
+    if needed is not None and needed > count:
         reasons.append(
             f"If the difference is real, about {needed:,} judged queries would show it in 4 of 5"
             " tries."
         )
-    elif against.difference > 0:
-        reasons.append("Several contenders were tried, which asks more of each.")
     harmful = [p.contender for p in evaluation.shown() if p.against_first.verdict < 0]
     if harmful:
         reasons.append(f"Surely worse: {', '.join(harmful)}.")
-    doubts = [f"Until then {evaluation.first_stage} alone is the cheap choice."]
+    doubts = [f"Until more is known {evaluation.first_stage} alone is the cheap choice."]
     return Advice(0, headline, reasons, [*doubts, *_common_doubts(evaluation)])
 
 
@@ -185,8 +185,6 @@ def _common_doubts(evaluation: Evaluation) -> list[str]:
         found.append(f"{count} queries are few; 50 and more make a difference easier to see.")
     if count < evaluation.judged:
         found.append(f"{count:,} of {evaluation.judged:,} judged queries were taken, at random.")
-    if evaluation.interrupted:
-        found.append("The run was interrupted; what was finished stands here.")
     return found
 
 

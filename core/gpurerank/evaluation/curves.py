@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from markupsafe import Markup
 
 from gpurerank.evaluation.figures import duration
+from gpurerank.evaluation.labels import Labels
 from gpurerank.evaluation.measures import MAIN
 from gpurerank.evaluation.plot import Frame, quality_range
 from gpurerank.evaluation.records import Evaluation, Point
@@ -30,14 +31,11 @@ def quality_by_depth(evaluation: Evaluation, *, narrow: bool) -> Markup:
         for place in places:
             labels.keep_free(*place, 4)
     first = y(evaluation.first_quality.mean)
-    best = [(x(d), y(min(evaluation.ceiling[d], high))) for d in evaluation.depths]
-    above = [(px, py - 7, anchor) for px, py in reversed(best) for anchor in ("end", "middle")]
     parts = [
         *frame.rows(y, MAIN),
         *_columns(evaluation, x, frame),
-        path(best, "ceiling"),
         *_curves(evaluation, x, y, lambda p: p.quality.mean, lambda v: f"{v:.3f}"),
-        labels.place(above, "perfect order", "small"),
+        *_ceiling(evaluation, x, y, frame, labels),
         frame.across(first, f"{evaluation.first_stage} alone", "first", labels),
     ]
     return frame.picture(f"{MAIN} by the number of candidates", *parts)
@@ -57,6 +55,22 @@ def latency_by_depth(evaluation: Evaluation, *, narrow: bool) -> Markup:
         parts.append(words(frame.left - 6, y(value) + 4, duration(value), "tick", "end"))
     parts += _curves(evaluation, x, y, lambda p: p.p50_ms or 0.0, duration)
     return frame.picture("Latency by the number of candidates", *parts)
+
+
+def _ceiling(
+    evaluation: Evaluation, x: Scale, y: Scale, frame: Frame, labels: Labels
+) -> list[Markup]:
+    """The best that so many candidates can give; in words where it lies above the picture."""
+    best = [evaluation.ceiling[depth] for depth in evaluation.depths]
+    if max(best) > y.high:
+        said = f"perfect order: {best[0]:.3f} to {best[-1]:.3f} ↑"
+        top = frame.top + 8
+        return [
+            labels.place([(frame.left + 6, top, "start"), (frame.stop, top, "end")], said, "small")
+        ]
+    places = [(x(d), y(mean)) for d, mean in zip(evaluation.depths, best, strict=True)]
+    above = [(px, py - 7, anchor) for px, py in reversed(places) for anchor in ("end", "middle")]
+    return [path(places, "ceiling"), labels.place(above, "perfect order", "small")]
 
 
 def _depth_scale(evaluation: Evaluation, frame: Frame) -> Scale:

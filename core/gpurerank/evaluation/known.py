@@ -67,23 +67,15 @@ class KnownVectors:
     Args:
         encoder: What embeds; each passage once, however many queries found it.
         name: What the progress calls it.
-        live_queries: Embed what is missing in the call, as a search embeds its query.
     """
 
-    def __init__(self, encoder: TextEmbedder, name: str, *, live_queries: bool = False) -> None:
+    def __init__(self, encoder: TextEmbedder, name: str) -> None:
         self._encoder = encoder
         self._name = name
-        self._live_queries = live_queries
         self._passages: dict[str, FloatArray] = {}
         self._queries: dict[str, FloatArray] = {}
         self._wanted: dict[str, None] = {}
         self._wanted_queries: dict[str, None] = {}
-
-    def with_live_queries(self) -> KnownVectors:
-        """The same passages' vectors, looked up, and each query embedded when it is asked."""
-        live = KnownVectors(self._encoder, self._name, live_queries=True)
-        live._passages = self._passages
-        return live
 
     @property
     def model_name(self) -> str:
@@ -143,21 +135,13 @@ class KnownVectors:
         self._queries.clear()
 
     def _cosines(self, query: str, passages: list[str]) -> list[float]:
-        # Trailing spaces tell texts apart for the latency's sake and mean nothing.
-        keys = [passage.rstrip() for passage in passages]
-        missing = dict.fromkeys(key for key in keys if key and key not in self._passages)
+        missing = [p for p in passages if p.strip() and p not in self._passages]
         if missing or query not in self._queries:
-            self._wanted.update(missing)
+            self._wanted.update(dict.fromkeys(missing))
             self._wanted_queries[query] = None
-            if not self._live_queries:
-                raise UnknownScoreError
-            self.learn(_quietly)
+            raise UnknownScoreError
         vector = self._queries[query]
-        return [float(self._passages[key] @ vector) if key else -1.0 for key in keys]
-
-
-def _quietly(_what: str, _done: int, _total: int) -> None:
-    pass
+        return [float(self._passages[p] @ vector) if p.strip() else -1.0 for p in passages]
 
 
 def _unit(vectors: FloatArray) -> FloatArray:

@@ -30,7 +30,7 @@ from gpurerank.evaluation.stages import Stages
 from gpurerank.evaluation.wording import as_python, described, imports
 from gpurerank.models.devices import resolve_device
 from gpurerank.models.hardware import find_hardware, find_versions
-from gpurerank.types import Ranker
+from gpurerank.types import Ranker, TextEmbedder
 
 Timings = dict[Key, tuple[Timing, Timing | None]]
 
@@ -94,6 +94,8 @@ class _Run:
         self._notes: list[str] = []
         self._interrupted = False
         self._timings: Timings = {}
+        # What embeds the passages of each contender, which can be done ahead of time.
+        self._ahead: dict[str, list[TextEmbedder]] = {}
         self._stages = Stages(device=options.device, dtype=options.dtype)
         specs = contenders or default_specs(dense=queries.first_stage.startswith("bi-encoder"))
         self._contenders = resolve(specs, self._stages, options.model)
@@ -109,6 +111,7 @@ class _Run:
             if contender.plan is not None:
                 # What cannot be loaded, or answers nothing, fails now and not after an hour.
                 build(contender.plan, self._stages.live).rank("warm", ["up"])
+                self._ahead[contender.name] = self._embedders(contender.plan)
         judge = Judge(self._contenders, self._stages, self._depth, self._depths)
         self.judged = judge.judged
         judge.judge(self._queries.queries, self._options.seed, self._say)
@@ -178,25 +181,27 @@ class _Run:
         cells = [(contender, depth) for depth in self._depths for contender in self._contenders]
         for done, (contender, depth) in enumerate(cells):
             self._say("timing", done, len(cells))
-            key = (contender.name, depth)
-            if contender.plan is not None:
-                self._timings[key] = self._timed(contender.plan, requests, depth)
-            elif isinstance(contender.subject, Ranker):
-                self._timings[key] = (measure_latency(contender.subject, requests, depth), None)
+            key, plan = (contender.name, depth), contender.plan
+            ranker = build(plan, self._stages.live) if plan else contender.subject
+            if isinstance(ranker, Ranker):
+                self._timings[key] = self._timed(contender.name, ranker, requests, depth)
             elif depth == self._depth:
                 self._timings[key] = (Timing(self.judged.search_ms[contender.name]), None)
         self._say("timing", len(cells), len(cells))
 
-    def _timed(self, plan: Plan, requests: Requests, depth: int) -> tuple[Timing, Timing | None]:
-        ahead = measure_latency(build(plan, self._stages.ahead), requests, depth)
+    def _timed(
+        self, name: str, ranker: Ranker, requests: Requests, depth: int
+    ) -> tuple[Timing, Timing | None]:
+        embedders = self._ahead.get(name, [])
+        timing = measure_latency(ranker, requests, depth, ahead=embedders)
         # Embedding in the call is for comparison, and takes its time: one depth tells enough.
-        if depth != self._depth or not self._embeds(plan):
-            return ahead, None
-        return ahead, measure_latency(build(plan, self._stages.live), requests, depth)
+        if depth != self._depth or not embedders:
+            return timing, None
+        return timing, measure_latency(ranker, requests, depth)
 
-    def _embeds(self, plan: Plan | None) -> bool:
-        used = () if plan is None else stages(plan)
-        return any(self._stages.embeds(stage) for stage in used)
+    def _embedders(self, plan: Plan) -> list[TextEmbedder]:
+        found = [self._stages.embedder(stage) for stage in stages(plan)]
+        return [each for each in found if each is not None]
 
     def _record(self, contender: Contender) -> ContenderRecord:
         return ContenderRecord(
@@ -204,7 +209,7 @@ class _Run:
             described(contender),
             imports(contender),
             as_python(contender),
-            self._embeds(contender.plan),
+            bool(self._ahead.get(contender.name)),
         )
 
     def _points(self, first: np.ndarray[tuple[int], np.dtype[np.float64]]) -> list[Point]:

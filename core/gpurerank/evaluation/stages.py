@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
+from contextlib import closing
 from typing import Protocol
 
 from gpurerank.bi_encoder import BiEncoder
-from gpurerank.errors import InputError
+from gpurerank.cross_encoder import CrossEncoder
 from gpurerank.evaluation.contenders import Stage
 from gpurerank.evaluation.known import KnownPairs, KnownVectors, Say
 from gpurerank.reranker import Reranker
@@ -33,12 +33,13 @@ class Stages:
         self._live: dict[Stage, Ranker] = {}
         self._known: dict[Stage, Ranker] = {}
         self._learners: dict[Stage, _Learner] = {}
+        self._embedders: dict[Stage, TextEmbedder | None] = {}
 
     def live(self, stage: Stage) -> Ranker:
         """The ranker as production has it: from strings to a ranking, everything in the call.
 
         Raises:
-            InputError: An option is wrong, or the server's client is missing.
+            InputError: An option is wrong, or the extra ``client`` is missing.
             ModelError: The model cannot be loaded.
         """
         if stage not in self._live:
@@ -59,15 +60,15 @@ class Stages:
                 self._learners[stage] = pairs
         return self._known[stage]
 
-    def ahead(self, stage: Stage) -> Ranker:
-        """As ``live``, the passages of a bi-encoder looked up in place of embedded."""
-        known = self.known(stage)
-        return known.with_live_queries() if isinstance(known, KnownVectors) else self.live(stage)
+    def embedder(self, stage: Stage) -> TextEmbedder | None:
+        """What embeds the passages of a stage, where anything does.
 
-    def embeds(self, stage: Stage) -> bool:
-        """Whether a stage embeds passages, which can be done ahead of time."""
-        own = self._live.get(stage)
-        return stage.kind == "bi-encoder" or (own is not None and isinstance(own, TextEmbedder))
+        That is work which can be done ahead of time: a BiEncoder remembers what it embedded, for
+        itself and for a cross-encoder that was trained on top of it.
+        """
+        if stage not in self._embedders:
+            self._embedders[stage] = self._find_embedder(stage)
+        return self._embedders[stage]
 
     def adopt(self, stage: Stage, ranker: Ranker) -> None:
         """Uses a ranker of the caller's own as a stage."""
@@ -85,9 +86,25 @@ class Stages:
 
     def close(self) -> None:
         """Gives back the models that were loaded here; those of the caller stay."""
-        for stage, ranker in self._live.items():
-            if stage.kind != "own" and isinstance(ranker, BiEncoder | Reranker):
-                ranker.close()
+        loaded = [ranker for stage, ranker in self._live.items() if stage.kind != "own"]
+        embedders = [each for stage, each in self._embedders.items() if stage.kind != "own"]
+        for model in (*loaded, *embedders):
+            if isinstance(model, BiEncoder | Reranker):
+                model.close()
+
+    def _find_embedder(self, stage: Stage) -> TextEmbedder | None:
+        live = self.live(stage)
+        if isinstance(live, TextEmbedder):
+            return live
+        if stage.kind != "cross-encoder":
+            return None
+        with closing(
+            CrossEncoder(stage.model, device=self._device, dtype=self._dtype)
+        ) as cross_encoder:
+            blend = cross_encoder.blend
+        if blend is None:
+            return None
+        return BiEncoder(blend.bi_encoder, device=self._device, dtype=self._dtype)
 
     def _load(self, stage: Stage) -> Ranker:
         if stage.kind == "bi-encoder":
@@ -101,13 +118,8 @@ def remote_scorer(url: str) -> PairScorer:
     """The scorer behind an address: the one place where a URL becomes a scorer.
 
     Raises:
-        InputError: This installation has no client.
+        InputError: The address is wrong, or the extra ``client`` is missing.
     """
-    try:
-        client = importlib.import_module("gpurerank.client")
-    except ImportError as error:
-        raise InputError(
-            f"{url} names a server, and this installation has no gpurerank.client: {error}"
-        ) from error
-    scorer: PairScorer = client.RemoteScorer(url)
-    return scorer
+    from gpurerank.client.scorer import RemoteScorer
+
+    return RemoteScorer(url)
