@@ -27,6 +27,7 @@ from gpurerank.chroma import GPUEmbeddingFunction
 from gpurerank.cli import app
 from langchain_gpurerank import GPUEmbeddings
 from llamaindex_gpurerank import GPUEmbedding
+from tests.fake_server import FakeServer, serving, speaking
 from tests.test_langchain import TEXTS
 
 ROOT = Path(__file__).parent.parent
@@ -45,6 +46,7 @@ STAND_INS = {
     "your-org/two-label-reranker": "two_labels",
     "cuda:0,cuda:1": "cpu,cpu",
 }
+SERVER = "http://gpu-server:8000"
 TINY = ("bert", "causal_chat", "two_labels")
 
 
@@ -88,11 +90,19 @@ def names(
     }
 
 
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    """What answers at SERVER."""
+    with serving(speaking("gpurerank")) as fake:
+        yield fake
+
+
 @pytest.mark.parametrize("page", PYTHON_PAGES, ids=name_of)
 async def test_code_of_a_page_runs_from_top_to_bottom(
-    page: Path, names: dict[str, Any], model_folder: Callable[[str], str]
+    page: Path, names: dict[str, Any], model_folder: Callable[[str], str], server: FakeServer
 ) -> None:
     for line, code in blocks(page, python=True):
+        code = code.replace(SERVER, server.url)
         for theirs, ours in STAND_INS.items():
             code = code.replace(f'"{theirs}"', repr(model_folder(ours) if ours in TINY else ours))
         compiled = compile(
