@@ -27,6 +27,7 @@ from gpurerank.chroma import GPUEmbeddingFunction
 from gpurerank.cli import app
 from langchain_gpurerank import GPUEmbeddings
 from llamaindex_gpurerank import GPUEmbedding
+from tests.fake_server import FakeServer, serving, speaking
 from tests.test_langchain import TEXTS
 
 ROOT = Path(__file__).parent.parent
@@ -39,11 +40,14 @@ FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL
 # name of a tiny one in tests/tiny_models.py.
 STAND_INS = {
     "BAAI/bge-reranker-v2-m3": "embedded",
+    "cross-encoder/ms-marco-MiniLM-L6-v2": "bert",
+    "tuned/model": "embedded",
     "Qwen/Qwen3-Reranker-0.6B": "causal_chat",
     "your-org/two-label-reranker": "two_labels",
     "cuda:0,cuda:1": "cpu,cpu",
 }
-TINY = ("causal_chat", "two_labels")
+SERVER = "http://gpu-server:8000"
+TINY = ("bert", "causal_chat", "two_labels")
 
 
 def name_of(path: Path) -> str:
@@ -73,7 +77,7 @@ def names(
     collection = client.create_collection("given", embedding_function=function)
     collection.add(ids=[str(i) for i in range(len(TEXTS))], documents=TEXTS)
     vectorstore = InMemoryVectorStore(GPUEmbeddings())
-    vectorstore.add_documents([Document(text) for text in TEXTS])
+    vectorstore.add_documents([Document(t, metadata={"source": t.split()[0]}) for t in TEXTS])
     index = VectorStoreIndex([TextNode(text=t) for t in TEXTS], embed_model=GPUEmbedding())
     return {
         "__name__": "page",
@@ -86,11 +90,19 @@ def names(
     }
 
 
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    """What answers at SERVER."""
+    with serving(speaking("gpurerank")) as fake:
+        yield fake
+
+
 @pytest.mark.parametrize("page", PYTHON_PAGES, ids=name_of)
 async def test_code_of_a_page_runs_from_top_to_bottom(
-    page: Path, names: dict[str, Any], model_folder: Callable[[str], str]
+    page: Path, names: dict[str, Any], model_folder: Callable[[str], str], server: FakeServer
 ) -> None:
     for line, code in blocks(page, python=True):
+        code = code.replace(SERVER, server.url)
         for theirs, ours in STAND_INS.items():
             code = code.replace(f'"{theirs}"', repr(model_folder(ours) if ours in TINY else ours))
         compiled = compile(
@@ -104,7 +116,7 @@ async def test_code_of_a_page_runs_from_top_to_bottom(
 def commands(page: Path) -> Iterator[tuple[str, list[str], bool]]:
     """Each line that calls gpurerank, its arguments, and whether it stands as a line of a shell."""
     for _, block in blocks(page, python=False):
-        for line in block.splitlines():
+        for line in block.replace("\\\n", " ").splitlines():
             for part in line.split(" | "):
                 words = shlex.split(part, comments=True) if "gpurerank " in part else []
                 while words and "=" in words[0]:
