@@ -9,11 +9,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["ANONYMIZED_TELEMETRY"] = "False"
 
 import gc
+import io
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import pytest
 
-from gpurerank import BiEncoder, Reranker, free_models
+from gpurerank import BiEncoder, Reranker, cli, free_models
 from tests.tiny_models import build_causal, build_classifier
 
 
@@ -93,3 +96,24 @@ def bi_encoder() -> Iterator[BiEncoder]:
     encoder = BiEncoder("embedded")
     yield encoder
     encoder.close()
+
+
+class InProcess(Protocol):
+    """Runs the command line in this process, which need not import torch again."""
+
+    def __call__(self, *arguments: str, stdin: str = "") -> tuple[int, str, str]:
+        """Exit status, standard output, standard error."""
+        ...
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> InProcess:
+    def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["gpurerank", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        told = capsys.readouterr()
+        return int(ended.value.code or 0), told.out, told.err
+
+    return run

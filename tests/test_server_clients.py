@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gc
 from collections.abc import Callable, Iterator
 
 import cohere
@@ -19,6 +21,16 @@ from tests.serving import DOCUMENTS, QUERY, Running, options_of, running
 
 KEY = "a-key-of-some-length"
 MODEL = "rerank-v3.5"
+# Cohere's client has no way to close its connections; the collector does.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +112,6 @@ def test_openai_embeds(server: Running, vectors: np.ndarray, coded: str | None) 
         assert [model.id for model in client.models.list()] == ["tiny", "mini"]
     found = [d.embedding for d in answer.data]
     if coded == "base64":
-        import base64
-
         found = [np.frombuffer(base64.b64decode(row), "<f4") for row in found]
     np.testing.assert_allclose(found, vectors, atol=1e-5)
     assert answer.usage.total_tokens >= 0

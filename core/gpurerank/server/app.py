@@ -24,6 +24,7 @@ from gpurerank.server.metrics import Metrics
 from gpurerank.server.refusal import Refusal, of_error
 from gpurerank.server.routing import describe
 from gpurerank.server.service import Service
+from gpurerank.server.tracing import REQUEST_SPANS
 
 _BODIES = (
     schemas.RerankRequest,
@@ -43,6 +44,7 @@ def build_app(service: Service) -> FastAPI:
         version=version("gpurerank"),
         description="Reranking and embeddings, in the shapes that clients already speak.",
         redoc_url=None,
+        telemetry=REQUEST_SPANS,
     )
     app.state.service = service
     for router in (

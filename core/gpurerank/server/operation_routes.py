@@ -77,6 +77,7 @@ async def info(request: Request) -> JSON:
     served, limits = service.models, service.limits
     kind = "reranker" if served.rerankers else "embedding"
     told: dict[str, Any] = {
+        "server": "gpurerank",
         "model_id": next(served.names()),
         "model_type": {kind: {}},
         "version": version("gpurerank"),

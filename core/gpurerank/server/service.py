@@ -133,7 +133,7 @@ class Service:
         with (
             self.admission.admitted(tokens),
             calling(timeout_s=self.limits.answer_s) as call,
-            span(request, passages=len(passages), tokens=tokens),
+            span(passages=len(passages), tokens=tokens),
         ):
             self.metrics.passages.inc(len(passages))
             result = await self._unless_left(request, work)
