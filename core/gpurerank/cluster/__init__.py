@@ -1,0 +1,1 @@
+"""Scoring on a Ray cluster: a pool of actors, a job over files, an application that serves."""

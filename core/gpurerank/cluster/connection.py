@@ -1,0 +1,78 @@
+"""Joining a Ray cluster, and asking whether it has what is wanted of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from gpurerank.errors import InputError, MissingExtraError
+
+try:
+    import ray
+except ImportError as error:
+    raise MissingExtraError("Ray is not installed: pip install 'gpurerank[ray]'") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replicas:
+    """How many processes hold a model, and what each takes of the cluster.
+
+    Attributes:
+        count: Processes; each holds one copy of the model.
+        num_cpus: Cores that one is counted with; under 1, so that other stages find room beside.
+        num_gpus: GPUs of one; 0.5 puts two on one GPU. None is 1 where the cluster has a GPU,
+            otherwise 0.
+    """
+
+    count: int = 1
+    num_cpus: float = 0.5
+    num_gpus: float | None = None
+
+    def check(self) -> None:
+        """Checks the numbers.
+
+        Raises:
+            InputError: One is out of range.
+        """
+        if self.count < 1:
+            raise InputError(f"replicas is {self.count}; it must be at least 1")
+        if self.num_cpus < 0 or (self.num_gpus or 0) < 0:
+            raise InputError(f"num_cpus {self.num_cpus} or num_gpus {self.num_gpus} is below 0")
+
+    def fitted(self) -> Replicas:
+        """The same with GPUs decided, on the cluster that this process has joined.
+
+        Raises:
+            InputError: The cluster has less than that, and would wait for more without a word.
+        """
+        self.check()
+        have = ray.cluster_resources()
+        gpus = self.num_gpus if self.num_gpus is not None else float("GPU" in have)
+        for kind, each in (("GPU", gpus), ("CPU", self.num_cpus)):
+            wanted, found = each * self.count, have.get(kind, 0.0)
+            if wanted > found:
+                raise InputError(
+                    f"{self.count} replicas with {each:g} {kind} each want {wanted:g}, and the"
+                    f" cluster has {found:g}: lower replicas or num_{kind.lower()}s, or add nodes"
+                )
+        return Replicas(count=self.count, num_cpus=self.num_cpus, num_gpus=gpus)
+
+
+def join(address: str | None = None) -> None:
+    """Joins a cluster once; usage statistics stay off where this process starts one.
+
+    Args:
+        address: Such as "ray://head:10001" or "auto". None is the cluster that RAY_ADDRESS names or
+            that runs on this machine, or else a new one of this machine alone.
+
+    Raises:
+        InputError: There is no cluster at that address.
+    """
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        ray.init(address=address, namespace="gpurerank", log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(f"no Ray cluster at {address or 'this machine'}: {reason}") from error
