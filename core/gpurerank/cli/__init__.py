@@ -14,6 +14,7 @@ from gpurerank.cli.demo import demo
 from gpurerank.cli.doctor import doctor
 from gpurerank.cli.eval import evaluate
 from gpurerank.cli.rank import rank
+from gpurerank.cli.score import score
 from gpurerank.cli.serve import serve
 from gpurerank.cli.train import train
 from gpurerank.errors import GPURerankError
@@ -24,7 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (demo, rank, doctor, bench, train, serve):
+for command in (demo, rank, doctor, bench, train, serve, score):
     app.command()(command)
 app.command("eval")(evaluate)
 
