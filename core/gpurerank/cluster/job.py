@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -97,11 +98,13 @@ def _result(row: dict[str, Any]) -> tuple[Part, Counts]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Ray Data shows no bars of its own meanwhile: the job tells how far it is."""
-    context = ray.data.DataContext.get_current()
-    before = context.enable_progress_bars, context.print_on_execution_start
+    """Ray Data tells nothing of its own meanwhile but errors: the job says how far it is."""
+    context, logger = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
+    before = context.enable_progress_bars, context.print_on_execution_start, logger.level
     context.enable_progress_bars = context.print_on_execution_start = False
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        context.enable_progress_bars, context.print_on_execution_start = before
+        context.enable_progress_bars, context.print_on_execution_start, level = before
+        logger.setLevel(level)
