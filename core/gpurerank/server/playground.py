@@ -6,14 +6,27 @@ from functools import lru_cache
 from pathlib import Path
 
 from fastapi import APIRouter, Request
-from starlette.responses import HTMLResponse
+from starlette.responses import FileResponse
 
 from gpurerank.demo.passages import standard_library
 from gpurerank.server.answers import JSON
 from gpurerank.server.refusal import Refusal
 from gpurerank.server.routing import service_of
 
-_PAGE = Path(__file__).parent / "page.html"
+_PAGE = Path(__file__).parent / "page"
+_TYPES = {".css": "text/css", ".js": "text/javascript"}
+# Nothing from anywhere else, and nothing inline: what a passage holds can never run.
+_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:;"
+    " form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    # The files belong together: none may be older than the rest.
+    "Cache-Control": "no-cache",
+}
 # Modules that a person new to the page has questions about.
 _MODULES = (
     "argparse", "collections", "contextlib", "csv", "datetime", "difflib", "fnmatch", "functools",
@@ -27,15 +40,18 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
-async def page() -> HTMLResponse:
+async def page() -> FileResponse:
     """The page: it needs nothing from anywhere else."""
-    policy = (
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline';"
-        " connect-src 'self'; img-src data:; form-action 'none'; frame-ancestors 'none';"
-        " base-uri 'none'"
-    )
-    headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
-    return HTMLResponse(_PAGE.read_text(encoding="utf-8"), headers=headers)
+    return FileResponse(_PAGE / "index.html", media_type="text/html", headers=_HEADERS)
+
+
+@router.get("/playground/page/{name}")
+async def part(name: str) -> FileResponse:
+    """A style sheet or script of the page."""
+    found = {path.name: path for path in _PAGE.iterdir() if path.suffix in _TYPES}.get(name)
+    if found is None:
+        raise Refusal(404, "the page has no such part", "no_such_path")
+    return FileResponse(found, media_type=_TYPES[found.suffix], headers=_HEADERS)
 
 
 @router.get("/playground/state")
