@@ -4,5 +4,13 @@ from langchain_gpurerank.compressor import GPURerank
 from langchain_gpurerank.cross_encoder import GPUCrossEncoder
 from langchain_gpurerank.embeddings import GPUEmbeddings
 from langchain_gpurerank.retriever import RerankRetriever, rerank
+from langchain_gpurerank.search import as_search
 
-__all__ = ["GPUCrossEncoder", "GPUEmbeddings", "GPURerank", "RerankRetriever", "rerank"]
+__all__ = [
+    "GPUCrossEncoder",
+    "GPUEmbeddings",
+    "GPURerank",
+    "RerankRetriever",
+    "as_search",
+    "rerank",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from langchain_core.cross_encoders import BaseCrossEncoder
+from pydantic import SecretStr
 
 from gpurerank import Reranker
 
@@ -22,6 +23,8 @@ class GPUCrossEncoder(BaseCrossEncoder):
         instruction: Prompt, for models that take one.
         positive_label: Which of two labels means relevant.
         trust_remote_code: Whether code from the model's repository may run.
+        base_url: A server that scores in place of a model in this process.
+        api_key: Of that server.
     """
 
     def __init__(
@@ -36,6 +39,8 @@ class GPUCrossEncoder(BaseCrossEncoder):
         instruction: str | None = None,
         positive_label: int | None = None,
         trust_remote_code: bool = False,
+        base_url: str | None = None,
+        api_key: str | SecretStr | None = None,
     ) -> None:
         self._reranker = Reranker(
             model,
@@ -47,6 +52,8 @@ class GPUCrossEncoder(BaseCrossEncoder):
             instruction=instruction,
             positive_label=positive_label,
             trust_remote_code=trust_remote_code,
+            base_url=base_url,
+            api_key=api_key,
         )
 
     def score(self, text_pairs: list[tuple[str, str]]) -> list[float]:

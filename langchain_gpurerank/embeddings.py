@@ -1,12 +1,13 @@
-"""Embeddings over a bi-encoder."""
+"""Embeddings over a bi-encoder, or over a server."""
 
 from __future__ import annotations
 
 from typing import cast
 
 from langchain_core.embeddings import Embeddings
+from pydantic import SecretStr
 
-from gpurerank import BiEncoder
+from gpurerank import open_embedder
 
 
 class GPUEmbeddings(Embeddings):
@@ -21,6 +22,8 @@ class GPUEmbeddings(Embeddings):
         query_prompt: Goes before each query, in place of the model's own prompt.
         show_progress: Whether long work shows a progress bar.
         trust_remote_code: Whether code from the model's repository may run.
+        base_url: A server that embeds in place of a model in this process.
+        api_key: Of that server.
     """
 
     def __init__(
@@ -34,9 +37,11 @@ class GPUEmbeddings(Embeddings):
         query_prompt: str | None = None,
         show_progress: bool = False,
         trust_remote_code: bool = False,
+        base_url: str | None = None,
+        api_key: str | SecretStr | None = None,
     ) -> None:
         self._show_progress = show_progress
-        self._encoder = BiEncoder(
+        self._encoder = open_embedder(
             model,
             device=device,
             dtype=dtype,
@@ -44,6 +49,8 @@ class GPUEmbeddings(Embeddings):
             max_length=max_length,
             query_prompt=query_prompt,
             trust_remote_code=trust_remote_code,
+            base_url=base_url,
+            api_key=api_key,
         )
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:

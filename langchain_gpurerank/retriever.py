@@ -11,7 +11,7 @@ from langchain_core.callbacks import (
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, SecretStr
 from typing_extensions import Unpack
 
 from gpurerank import CutOff, Ranker, ScoreStore
@@ -36,6 +36,8 @@ class RerankOptions(TypedDict, total=False):
     on_error: Literal["raise", "keep_order"]
     trust_remote_code: bool
     cache: ScoreStore | None
+    base_url: str | None
+    api_key: SecretStr | None
 
 
 class RerankRetriever(BaseRetriever):

@@ -1,13 +1,13 @@
-"""The embedding over a bi-encoder."""
+"""The embedding over a bi-encoder, or over a server."""
 
 from __future__ import annotations
 
 from typing import Any, cast
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import Field, PrivateAttr, SecretStr
 
-from gpurerank import BiEncoder
+from gpurerank import BiEncoder, RemoteEmbedder, open_embedder
 
 
 class GPUEmbedding(BaseEmbedding):
@@ -22,6 +22,8 @@ class GPUEmbedding(BaseEmbedding):
         max_length: Tokens of a text; None is the model's own limit.
         query_prompt: Goes before each query, in place of the model's own prompt.
         trust_remote_code: Whether code from the model's repository may run.
+        base_url: A server that embeds in place of a model in this process.
+        api_key: Of that server; in no dump.
     """
 
     model_name: str = "embedded"
@@ -32,13 +34,15 @@ class GPUEmbedding(BaseEmbedding):
     max_length: int | None = None
     query_prompt: str | None = None
     trust_remote_code: bool = False
+    base_url: str | None = None
+    api_key: SecretStr | None = Field(default=None, exclude=True)
 
-    _encoder: BiEncoder = PrivateAttr()
+    _encoder: BiEncoder | RemoteEmbedder = PrivateAttr()
 
     def model_post_init(self, context: Any, /) -> None:
         """Loads the model, so that a wrong name fails here and not in the first query."""
         super().model_post_init(context)
-        self._encoder = BiEncoder(
+        self._encoder = open_embedder(
             self.model_name,
             device=self.device,
             dtype=self.dtype,
@@ -46,6 +50,8 @@ class GPUEmbedding(BaseEmbedding):
             max_length=self.max_length,
             query_prompt=self.query_prompt,
             trust_remote_code=self.trust_remote_code,
+            base_url=self.base_url,
+            api_key=self.api_key,
         )
 
     @classmethod

@@ -9,11 +9,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["ANONYMIZED_TELEMETRY"] = "False"
 
 import gc
+import io
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import pytest
 
-from gpurerank import BiEncoder, Reranker, free_models
+from gpurerank import BiEncoder, Reranker, cli, free_models
 from tests.tiny_models import build_causal, build_classifier
 
 
@@ -43,6 +46,12 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], st
 def tiny(model_folder: Callable[[str], str]) -> str:
     """The folder of the tiny BERT cross-encoder."""
     return model_folder("bert")
+
+
+def pytest_collection_finish() -> None:
+    # What the imports made is never garbage; without it a collection after each test is fast.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +96,24 @@ def bi_encoder() -> Iterator[BiEncoder]:
     encoder = BiEncoder("embedded")
     yield encoder
     encoder.close()
+
+
+class InProcess(Protocol):
+    """Runs the command line in this process, which need not import torch again."""
+
+    def __call__(self, *arguments: str, stdin: str = "") -> tuple[int, str, str]:
+        """Exit status, standard output, standard error."""
+        ...
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> InProcess:
+    def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["gpurerank", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        told = capsys.readouterr()
+        return int(ended.value.code or 0), told.out, told.err
+
+    return run

@@ -25,7 +25,6 @@ from gpurerank.benchmark.options import BenchOptions
 from gpurerank.benchmark.overhead import measure_overhead
 from gpurerank.benchmark.records import (
     ContenderRecord,
-    Hardware,
     LatencyCell,
     MatrixRate,
     Setting,
@@ -39,6 +38,7 @@ from gpurerank.benchmark.stand_ins import BenchModel, unigram_tokenizer
 from gpurerank.benchmark.subject import Subject
 from gpurerank.benchmark.texts import Request, TextMaker, realistic_words
 from gpurerank.errors import DataError, InputError
+from gpurerank.models.hardware import Hardware
 from tests.tiny_models import bytelevel_tokenizer, wordpiece_tokenizer
 
 SHAPE = ModelShape(layers=2, hidden=32, intermediate=48)

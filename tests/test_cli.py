@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
-from gpurerank import cli
 from gpurerank.demo.passages import folder, split, standard_library
 from gpurerank.errors import DataError
+from tests.conftest import InProcess
 
 COMMAND = [sys.executable, "-m", "gpurerank.cli"]
 
@@ -31,27 +29,6 @@ def gpurerank(
         timeout=110,
         env={**os.environ, "COLUMNS": "120", **environment},
     )
-
-
-class InProcess(Protocol):
-    """Runs the command line in this process, which need not import torch again."""
-
-    def __call__(self, *arguments: str, stdin: str = "") -> tuple[int, str, str]:
-        """Exit status, standard output, standard error."""
-        ...
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> InProcess:
-    def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["gpurerank", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        told = capsys.readouterr()
-        return int(ended.value.code or 0), told.out, told.err
-
-    return run
 
 
 @pytest.fixture

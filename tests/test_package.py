@@ -51,9 +51,10 @@ def test_public_names_are_these() -> None:
         "GPUEmbeddings",
         "GPURerank",
         "RerankRetriever",
+        "as_search",
         "rerank",
     ]
-    assert llamaindex_gpurerank.__all__ == ["GPUEmbedding", "GPURerank"]
+    assert llamaindex_gpurerank.__all__ == ["GPUEmbedding", "GPURerank", "as_search"]
 
 
 def test_arrows_point_one_way() -> None:
@@ -103,6 +104,8 @@ def test_wheel_holds_three_packages_and_their_files(tmp_path: Path) -> None:
         "gpurerank/models/weights/blend.json",
         "gpurerank/training/run.py",
         "gpurerank/demo/show.py",
+        "gpurerank/evaluation/templates/report.html.j2",
+        "gpurerank/evaluation/templates/report.css",
     ):
         assert wanted in names
     assert wheel.stat().st_size < 25_000_000

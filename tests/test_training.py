@@ -20,7 +20,7 @@ from gpurerank.training.lists import read_lists, write_lists
 from gpurerank.training.loss import FAR_BELOW, ListwiseDistillationLoss, pad_lists
 from gpurerank.training.mining import Miner, Mining, unlabelled_lists
 from gpurerank.types import FloatArray
-from tests.test_units import write_collection
+from tests.test_collection import write_collection
 
 TOPICS = ["cats", "rivers", "violins", "tax law", "bread", "glaciers", "chess", "bees"]
 

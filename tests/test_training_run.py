@@ -182,19 +182,31 @@ def test_pairs_are_read_from_json_lines_too(tmp_path: Path) -> None:
     assert [d.text for d in collection.documents.values()] == ["b", "c"]
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "holds no pair"),
-        ("only a query\n", "pairs.tsv:1: wants a query and a passage"),
-        ("q\tp\n \tp\n", "pairs.tsv:2: the query is blank"),
-        ("q\t \n", "pairs.tsv:1: the passage is blank"),
-    ],
-)
-def test_bad_pairs_are_named(pairs: Path, text: str, said: str) -> None:
+def test_bad_pairs_are_counted_and_left_out(pairs: Path) -> None:
+    pairs.write_text("only a query\nq\tp\n \tp\nq\t \nq\tp\n\nq\ttwo\tthree\nr\ts\n")
+    collection = read(Source(pairs))
+    assert collection.judgements == {"q0": {"p0": 1}, "q1": {"p1": 1}}
+    told = [str(fault) for fault in collection.faults]
+    assert "not a query, a tab and a passage, left out: 2 (pairs.tsv:1;" in told[0]
+    assert told[1].startswith("pair whose query is blank or no text, left out: 1 (pairs.tsv:3")
+    assert told[2].startswith("pair whose passage is blank or no text, left out: 1 (pairs.tsv:4")
+    assert told[3].startswith("pair that stands twice, taken once: 1 (pairs.tsv:5")
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "only a query\n"])
+def test_a_file_without_pairs_is_named(pairs: Path, text: str) -> None:
     pairs.write_text(text)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match="holds no pair"):
         read(Source(pairs))
+
+
+def test_what_is_wrong_with_the_data_is_told(
+    options: TrainOptions, pairs: Path, bi_encoder: BiEncoder
+) -> None:
+    pairs.write_text(pairs.read_text() + "a query alone\n")
+    report = train(replace(options, held_out_share=0.0), embedder=bi_encoder)
+    assert "left out: 1 (pairs.tsv:25)" in report.notes[0]
+    assert "left out: 1" in (report.model / "README.md").read_text()
 
 
 def test_one_pair_teaches_nothing(

@@ -12,8 +12,7 @@ import pytest
 from gpurerank.cache import CachedScorer, DiskStore, MemoryStore, cache_key
 from gpurerank.calls import calling, current_call, stage
 from gpurerank.chunking import longest_first, max_passage_scores, window_spans
-from gpurerank.collection import Collection
-from gpurerank.errors import DataError, DeadlineError, InputError
+from gpurerank.errors import DeadlineError, InputError
 from gpurerank.ranking import logit_of, sigmoid
 from tests.conftest import WordOverlap
 
@@ -145,48 +144,3 @@ def test_calls_nest_and_only_shorten_the_deadline() -> None:
     assert current_call().deadline is None
     with pytest.raises(InputError, match="timeout_s is -1"), calling(timeout_s=-1):
         pass
-
-
-def write_collection(folder: Path, corpus: str, queries: str, judgements: str) -> Path:
-    (folder / "qrels").mkdir()
-    (folder / "corpus.jsonl").write_text(corpus)
-    (folder / "queries.jsonl").write_text(queries)
-    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + judgements)
-    return folder
-
-
-GOOD_CORPUS = '{"_id": "d1", "title": "T", "text": "x"}\n{"_id": "d2", "text": "y"}\n'
-GOOD_QUERIES = '{"_id": "q1", "text": "ask", "metadata": {"answers": ["x"]}}\n'
-
-
-def test_collection_is_read(tmp_path: Path) -> None:
-    folder = write_collection(tmp_path, GOOD_CORPUS, GOOD_QUERIES, "q1\td1\t2\nq1\td2\t0\n")
-    collection = Collection.read(folder, "test")
-    assert collection.documents["d1"].passage == "T x"
-    assert collection.documents["d2"].passage == "y"
-    assert collection.queries["q1"].answers == ("x",)
-    assert collection.relevant("q1") == ["d1"]
-
-
-@pytest.mark.parametrize(
-    ("corpus", "queries", "judgements", "said"),
-    [
-        (GOOD_CORPUS + "{", GOOD_QUERIES, "", r"corpus\.jsonl:3: not JSON"),
-        (GOOD_CORPUS * 2, GOOD_QUERIES, "", r"corpus\.jsonl:3: id 'd1' stands twice"),
-        ('{"_id": "d", "text": 5}\n', GOOD_QUERIES, "", "'text' must be a string, found int"),
-        (GOOD_CORPUS, "[]\n", "", "wants an object with '_id'"),
-        (GOOD_CORPUS, GOOD_QUERIES, "q1\td9\t1\n", "unknown document 'd9'"),
-        (GOOD_CORPUS, GOOD_QUERIES, "q9\td1\t1\n", "unknown query 'q9'"),
-        (GOOD_CORPUS, GOOD_QUERIES, "q1\td1\tgood\n", r"test\.tsv:2: wants"),
-    ],
-)
-def test_bad_collection_is_named_by_line(
-    corpus: str, queries: str, judgements: str, said: str, tmp_path: Path
-) -> None:
-    with pytest.raises(DataError, match=said):
-        Collection.read(write_collection(tmp_path, corpus, queries, judgements), "test")
-
-
-def test_missing_collection_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"corpus\.jsonl: cannot be read"):
-        Collection.read(tmp_path, "test")

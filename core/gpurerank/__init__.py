@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from gpurerank.cache import DiskStore, MemoryStore, ScoreStore
     from gpurerank.calls import calling
     from gpurerank.cascade import Cascade
+    from gpurerank.client.embedder import RemoteEmbedder
+    from gpurerank.client.retry import Retry
+    from gpurerank.client.scorer import RemoteScorer
     from gpurerank.cross_encoder import CrossEncoder
+    from gpurerank.embedding import open_embedder
     from gpurerank.engine.registry import free_models
     from gpurerank.errors import (
         ClosedError,
@@ -24,9 +28,12 @@ if TYPE_CHECKING:
         ModelError,
         ModelNotFoundError,
         NotFiniteError,
+        OverloadedError,
+        RemoteError,
         ScoringError,
         WeightsError,
     )
+    from gpurerank.fusion import Fusion
     from gpurerank.ranking import LargestGap, TokenBudget
     from gpurerank.reranker import Reranker, RerankerOptions
     from gpurerank.settings import RerankSettings
@@ -39,6 +46,9 @@ _HOMES = {
     "cache": ("DiskStore", "MemoryStore", "ScoreStore"),
     "calls": ("calling",),
     "cascade": ("Cascade",),
+    "client.embedder": ("RemoteEmbedder",),
+    "client.retry": ("Retry",),
+    "client.scorer": ("RemoteScorer",),
     "cross_encoder": ("CrossEncoder",),
     "errors": (
         "ClosedError",
@@ -49,10 +59,14 @@ _HOMES = {
         "ModelError",
         "ModelNotFoundError",
         "NotFiniteError",
+        "OverloadedError",
+        "RemoteError",
         "ScoringError",
         "WeightsError",
     ),
+    "embedding": ("open_embedder",),
     "engine.registry": ("free_models",),
+    "fusion": ("Fusion",),
     "ranking": ("LargestGap", "TokenBudget"),
     "reranker": ("Reranker", "RerankerOptions"),
     "settings": ("RerankSettings",),
@@ -69,6 +83,7 @@ __all__ = [
     "DataError",
     "DeadlineError",
     "DiskStore",
+    "Fusion",
     "GPURerankError",
     "InputError",
     "LargestGap",
@@ -76,13 +91,18 @@ __all__ = [
     "ModelError",
     "ModelNotFoundError",
     "NotFiniteError",
+    "OverloadedError",
     "Pair",
     "PairScorer",
     "RankedPassage",
     "Ranker",
+    "RemoteEmbedder",
+    "RemoteError",
+    "RemoteScorer",
     "RerankSettings",
     "Reranker",
     "RerankerOptions",
+    "Retry",
     "ScoreStore",
     "ScoringError",
     "TextEmbedder",
@@ -90,6 +110,7 @@ __all__ = [
     "WeightsError",
     "calling",
     "free_models",
+    "open_embedder",
 ]
 
 

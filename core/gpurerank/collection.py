@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gpurerank.errors import DataError
+from gpurerank.faults import Fault, FaultCounter, told
 
 Entry = TypeVar("Entry")
 
@@ -39,89 +39,161 @@ class Query:
 class Collection:
     """Documents, queries and graded judgements; every mapping keeps the order of its file.
 
-    ``judgements[query_id][document_id]`` is the grade, a whole number; over 0 is relevant.
+    ``judgements[query_id][document_id]`` is the grade, a whole number; over 0 is relevant. Every
+    judgement names a query and a document that are there. ``faults`` says what was wrong with the
+    files; a blank document and a query without a relevant one are counted there and kept.
     """
 
     name: str
     documents: dict[str, Document]
     queries: dict[str, Query]
     judgements: dict[str, dict[str, int]]
+    faults: tuple[Fault, ...] = ()
 
     @classmethod
     def read(cls, folder: Path, split: str) -> Collection:
         """Reads ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/<split>.tsv``.
 
+        What is not usable is left out and counted in ``faults``.
+
         Raises:
-            DataError: A file is missing, a line is malformed, an id stands twice, or a judgement
-                names an unknown query or document.
+            DataError: A file cannot be read, or nothing usable is left of it.
         """
-        documents: dict[str, Document] = {}
-        for where, row in _json_lines(folder / "corpus.jsonl"):
-            _add(documents, where, row, Document(str(row.get("title") or ""), _text(where, row)))
-        queries: dict[str, Query] = {}
-        for where, row in _json_lines(folder / "queries.jsonl"):
-            answers = (row.get("metadata") or {}).get("answers") or ()
-            _add(queries, where, row, Query(_text(where, row), tuple(answers)))
-        judgements: dict[str, dict[str, int]] = {}
-        for where, query_id, document_id, grade in _judgements(folder / "qrels" / f"{split}.tsv"):
-            if query_id not in queries or document_id not in documents:
-                unknown = (
-                    f"query {query_id!r}"
-                    if query_id not in queries
-                    else (f"document {document_id!r}")
-                )
-                raise DataError(f"{where}: the judgement names an unknown {unknown}")
-            judgements.setdefault(query_id, {})[document_id] = grade
-        return cls(folder.name, documents, queries, judgements)
+        reader = _Reader(folder, FaultCounter())
+        documents = reader.documents()
+        queries = reader.queries()
+        judgements = reader.judgements(split, documents, queries)
+        name = folder.resolve().name
+        return cls(name, documents, queries, judgements, reader.faults.faults())
 
     def relevant(self, query_id: str) -> list[str]:
         """Ids of the documents judged over 0 for a query, in file order."""
         return [d for d, grade in self.judgements.get(query_id, {}).items() if grade > 0]
 
 
-def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+@dataclass(slots=True)
+class _Reader:
+    """Reads the files of one folder and counts what is wrong with them."""
+
+    folder: Path
+    faults: FaultCounter
+
+    def documents(self) -> dict[str, Document]:
+        found: dict[str, Document] = {}
+        for where, row in self._rows("corpus.jsonl"):
+            document = Document(str(row.get("title") or ""), row["text"])
+            if self._add(found, "document", where, row, document) and not document.passage.strip():
+                self.faults.add("blank document", "kept", f"{where}: {str(row['_id'])!r}")
+        self._demand(found, "corpus.jsonl", "document")
+        return found
+
+    def queries(self) -> dict[str, Query]:
+        found: dict[str, Query] = {}
+        for where, row in self._rows("queries.jsonl"):
+            if not row["text"].strip():
+                self.faults.add("blank query", "left out", f"{where}: {str(row['_id'])!r}")
+                continue
+            self._add(found, "query", where, row, Query(row["text"], _answers(row)))
+        self._demand(found, "queries.jsonl", "query")
+        return found
+
+    def judgements(
+        self, split: str, documents: dict[str, Document], queries: dict[str, Query]
+    ) -> dict[str, dict[str, int]]:
+        path = self.folder / "qrels" / f"{split}.tsv"
+        if not path.exists():
+            splits = sorted(each.stem for each in path.parent.glob("*.tsv"))
+            there = f"there is {', '.join(splits)}" if splits else "the folder has no such file"
+            raise DataError(f"{path}: cannot be read: no such split; {there}")
+        found: dict[str, dict[str, int]] = {}
+        for where, query_id, document_id, grade in self._judgements(path):
+            if query_id not in queries:
+                self._leave_out("judgement for a query that is not there", where, query_id)
+            elif document_id not in documents:
+                self._leave_out("judgement of a document that is not there", where, document_id)
+            elif found.setdefault(query_id, {}).setdefault(document_id, grade) != grade:
+                self._leave_out("second judgement with another grade", where, document_id)
+        self._demand(found, f"qrels/{split}.tsv", "judgement")
+        for query_id, graded in found.items():
+            if max(graded.values()) <= 0:
+                self.faults.add("query without a relevant document", "kept", repr(query_id))
+        return found
+
+    def _rows(self, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Places and objects that have an id and a text."""
+        for where, line in _lines(self.folder / name):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (json.JSONDecodeError, RecursionError) as error:
+                self.faults.add("malformed line", "left out", f"{where}: not JSON: {error}")
+                continue
+            if not isinstance(row, dict) or row.get("_id") in (None, ""):
+                self.faults.add(
+                    "malformed line", "left out", f"{where}: no object with an '_id': {line[:60]!r}"
+                )
+            elif not isinstance(row.get("text"), str):
+                kind = type(row.get("text")).__name__
+                self.faults.add(
+                    "malformed line", "left out", f"{where}: 'text' must be a string, found {kind}"
+                )
+            else:
+                yield where, row
+
+    def _judgements(self, path: Path) -> Iterator[tuple[str, str, str, int]]:
+        for number, (where, line) in enumerate(_lines(path)):
+            fields = line.rstrip("\r\n").split("\t")
+            try:
+                query_id, document_id, grade = fields
+                yield where, query_id, document_id, int(grade)
+            except ValueError:
+                # The header is one such line; a file without a header loses nothing.
+                if line.strip() and (number > 0 or len(fields) != 3):
+                    self.faults.add(
+                        "malformed line",
+                        "left out",
+                        f"{where}: wants query-id, corpus-id and a whole-number score,"
+                        f" tab-separated; found {fields}",
+                    )
+
+    def _add(
+        self,
+        entries: dict[str, Entry],
+        role: str,
+        where: str,
+        row: dict[str, Any],
+        entry: Entry,
+    ) -> bool:
+        identifier = str(row["_id"])
+        if identifier in entries:
+            self.faults.add(
+                f"{role} id that stands twice", "the first one counts", f"{where}: {identifier!r}"
+            )
+            return False
+        entries[identifier] = entry
+        return True
+
+    def _leave_out(self, what: str, where: str, identifier: str) -> None:
+        self.faults.add(what, "left out", f"{where}: {identifier!r}")
+
+    def _demand(self, found: dict[str, Any], name: str, what: str) -> None:
+        if not found:
+            why = told(self.faults.faults()) or "; the file is empty"
+            raise DataError(f"{self.folder / name} holds no usable {what}{why}")
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Places such as "corpus.jsonl:3" and lines; only a line feed ends a line."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        with path.open(encoding="utf-8-sig", newline="\n") as lines:
+            for number, line in enumerate(lines, 1):
+                yield f"{path.name}:{number}", line
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{number}: not JSON: {error}") from error
-        if not isinstance(row, dict) or "_id" not in row:
-            raise DataError(f"{path}:{number}: wants an object with '_id', found {line[:60]!r}")
-        yield f"{path}:{number}", row
 
 
-def _text(where: str, row: dict[str, Any]) -> str:
-    text = row.get("text")
-    if not isinstance(text, str):
-        raise DataError(f"{where}: 'text' must be a string, found {type(text).__name__}")
-    return text
-
-
-def _add(entries: dict[str, Entry], where: str, row: dict[str, Any], entry: Entry) -> None:
-    identifier = str(row["_id"])
-    if identifier in entries:
-        raise DataError(f"{where}: id {identifier!r} stands twice")
-    entries[identifier] = entry
-
-
-def _judgements(path: Path) -> Iterator[tuple[str, str, str, int]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as lines:
-            rows = list(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    for number, row in enumerate(rows[1:], 2):
-        try:
-            query_id, document_id, grade = row
-            yield f"{path}:{number}", query_id, document_id, int(grade)
-        except ValueError as error:
-            raise DataError(
-                f"{path}:{number}: wants query-id, corpus-id and a whole-number score,"
-                f" tab-separated; found {row}"
-            ) from error
+def _answers(row: dict[str, Any]) -> tuple[str, ...]:
+    metadata = row.get("metadata")
+    found = metadata.get("answers") if isinstance(metadata, dict) else None
+    return tuple(str(answer) for answer in found) if isinstance(found, list) else ()

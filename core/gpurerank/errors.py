@@ -9,8 +9,11 @@ GPURerankError
 ├── ScoringError                 scoring failed for a reason that is not the caller's
 │   ├── NotFiniteError           a model returned NaN or infinity for a pair
 │   ├── OutOfMemoryError (MemoryError)  one pair alone does not fit into the device's memory
-│   └── DeviceError              the device is lost; only a new process helps
+│   ├── DeviceError              the device is lost; only a new process helps
+│   └── RemoteError              a server cannot be reached, refuses, or gives no usable answer
+│       └── OverloadedError      a server has too much to do, each time it was asked
 ├── DeadlineError (TimeoutError) the deadline passed before every pair was scored
+├── MissingExtraError (ImportError)  a package of an optional part is not installed
 └── ClosedError                  the object was closed
 """
 
@@ -55,8 +58,39 @@ class DeviceError(ScoringError):
     """The device, or the thread that runs it, answers no more; only a new process helps."""
 
 
+class RemoteError(ScoringError):
+    """A server cannot be reached, refuses, or answers what cannot be used.
+
+    Attributes:
+        status: The HTTP status; None where there was no answer.
+        retry_after_s: Seconds that the server asked to wait; None where it did not.
+        transient: Whether the same request may succeed later.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        transient: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after_s = retry_after_s
+        self.transient = transient
+
+
+class OverloadedError(RemoteError):
+    """A server has too much to do, each time it was asked; ask less of it, or later."""
+
+
 class DeadlineError(GPURerankError, TimeoutError):
     """The deadline passed before every pair was scored."""
+
+
+class MissingExtraError(GPURerankError, ImportError):
+    """A package of an optional part is not installed: which, and how to get it."""
 
 
 class ClosedError(GPURerankError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from gpurerank.awaiting import await_scores
@@ -12,17 +12,21 @@ from gpurerank.blended import BlendedScorer, on_top
 from gpurerank.cache import CachedScorer, ScoreStore
 from gpurerank.calls import Call, calling, current_call
 from gpurerank.chunking import Fit
+from gpurerank.client.address import check_local_options
+from gpurerank.client.scorer import RemoteScorer
 from gpurerank.cross_encoder import CrossEncoder, LongPassages
 from gpurerank.errors import ClosedError, InputError
 from gpurerank.progress import progress_bar
 from gpurerank.ranking import logit_of, rank
 from gpurerank.request import AskedPairs, Plan, check_request
-from gpurerank.types import CutOff, PairScorer, RankedPassage
+from gpurerank.types import CutOff, PairScorer, RankedPassage, Secret
 
 if TYPE_CHECKING:
     from gpurerank.engine.stats import EngineStats
 
 OnError = Literal["raise", "keep_order"]
+# What a Reranker makes by itself.
+Owned = CrossEncoder | BlendedScorer | RemoteScorer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,8 @@ class RerankerOptions:
     on_error: OnError = "raise"
     trust_remote_code: bool = False
     cache: ScoreStore | None = None
+    base_url: str | None = None
+    api_key: str | Secret | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, settings: object) -> RerankerOptions:
@@ -61,6 +67,30 @@ class RerankerOptions:
             raise InputError(f"on_error is {self.on_error!r}; it must be 'raise' or 'keep_order'")
         if self.timeout_s is not None and not self.timeout_s > 0:
             raise InputError(f"timeout_s is {self.timeout_s}; it must be over 0, or None")
+        if self.base_url is not None:
+            self._check_remote()
+        elif self.api_key is not None:
+            raise InputError("api_key is given without base_url; name the server that takes it")
+
+    def _check_remote(self) -> None:
+        check_local_options(
+            device=(self.device, "auto"),
+            dtype=(self.dtype, "auto"),
+            max_length=(self.max_length, 512),
+            revision=(self.revision, None),
+            instruction=(self.instruction, None),
+            positive_label=(self.positive_label, None),
+            trust_remote_code=(self.trust_remote_code, False),
+        )
+
+    def remote_scorer(self, base_url: str) -> RemoteScorer:
+        """What scores on a server; "embedded", the default, is the model that it serves."""
+        return RemoteScorer(
+            base_url,
+            api_key=self.api_key,
+            model=None if self.model == "embedded" else self.model,
+            truncate=self.long_passages == "truncate",
+        )
 
 
 class Reranker:
@@ -87,6 +117,12 @@ class Reranker:
             to return the input order, marked with the error. Wrong input always raises.
         trust_remote_code: Whether code from the model's repository may run.
         cache: Where scores are remembered, such as ``MemoryStore()``; None for nowhere.
+        base_url: A server that scores in place of a model in this process, which then needs no
+            torch: gpurerank's own or one of another kind, see RemoteScorer. ``model`` is then the
+            name that the server knows, passages reach it whole, however long, and
+            ``long_passages="truncate"`` lets it cut, of which results say nothing; what only a
+            model in this process can do is refused.
+        api_key: Of that server; a text or pydantic's SecretStr.
 
     Raises:
         InputError: An option is wrong.
@@ -108,6 +144,8 @@ class Reranker:
         on_error: OnError = "raise",
         trust_remote_code: bool = False,
         cache: ScoreStore | None = None,
+        base_url: str | None = None,
+        api_key: str | Secret | None = None,
     ) -> None:
         self._options = RerankerOptions(
             model=model,
@@ -122,8 +160,14 @@ class Reranker:
             on_error=on_error,
             trust_remote_code=trust_remote_code,
             cache=cache,
+            base_url=base_url,
+            api_key=api_key,
         )
         self._options.check()
+        if base_url is not None:
+            remote = self._options.remote_scorer(base_url)
+            self._attach(remote, None, own=remote)
+            return
         encoder = CrossEncoder(
             model,
             device=device,
@@ -134,7 +178,8 @@ class Reranker:
             positive_label=positive_label,
             trust_remote_code=trust_remote_code,
         )
-        self._attach(on_top(encoder, device=device, dtype=dtype), encoder)
+        local = on_top(encoder, device=device, dtype=dtype)
+        self._attach(local, encoder, own=local)
 
     @classmethod
     def from_options(cls, options: RerankerOptions) -> Reranker:
@@ -165,24 +210,26 @@ class Reranker:
         options = RerankerOptions(model=name, timeout_s=timeout_s, on_error=on_error, cache=cache)
         return _with_scorer(scorer, options)
 
-    def _attach(self, scorer: PairScorer, encoder: CrossEncoder | None) -> None:
+    def _attach(
+        self, scorer: PairScorer, encoder: CrossEncoder | None, own: Owned | None = None
+    ) -> None:
+        """Takes a scorer; ``own`` is the same where this object made it and is to close it."""
         self._encoder = encoder
+        self._own = own
         self._given = scorer
         self._scorer = scorer
         if self._options.cache is not None:
-            identity = [self._options.model]
-            if isinstance(scorer, CrossEncoder | BlendedScorer):
-                identity = scorer.identity()
+            identity = self._own.identity() if self._own else [self._options.model]
             self._scorer = CachedScorer(scorer, self._options.cache, identity=identity)
 
     def __reduce__(self) -> tuple[Callable[..., Reranker], tuple[object, ...]]:
-        if self._encoder is None:
+        if self._own is None:
             return _with_scorer, (self._given, self._options)
         return Reranker.from_options, (self._options,)
 
     def __deepcopy__(self, memo: object) -> Reranker:
         # A model is shared and a scorer of the caller's own is not ours to copy.
-        if self._encoder is None:
+        if self._own is None:
             return _with_scorer(self._given, self._options)
         return Reranker.from_options(self._options)
 
@@ -194,7 +241,9 @@ class Reranker:
 
     @property
     def model_name(self) -> str:
-        """The model, as it was asked for."""
+        """The model, as it was asked for, or as its server calls it."""
+        if isinstance(self._own, RemoteScorer):
+            return self._own.model_name
         return self._options.model
 
     @property
@@ -290,9 +339,9 @@ class Reranker:
         return None if self._encoder is None else self._encoder.stats()
 
     def close(self) -> None:
-        """Gives the model back; the last user frees its memory."""
-        if self._encoder is not None and isinstance(self._given, CrossEncoder | BlendedScorer):
-            self._given.close()
+        """Gives the model back; the last user frees its memory. Leaves a server."""
+        if self._own is not None:
+            self._own.close()
 
     def _score(self, pairs: list[tuple[str, str]]) -> list[float]:
         scores = self._scorer.score_pairs(pairs) if pairs else []

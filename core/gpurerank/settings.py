@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
 
 from gpurerank.cache import ScoreStore
 from gpurerank.reranker import Reranker, RerankerOptions
@@ -41,6 +41,9 @@ class RerankSettings(BaseModel):
     on_error: Literal["raise", "keep_order"] = Field(default="raise", frozen=True)
     trust_remote_code: bool = Field(default=False, frozen=True)
     cache: ScoreStore | None = Field(default=None, frozen=True, exclude=True)
+    base_url: str | None = Field(default=None, frozen=True)
+    # Excluded: a dump would hold stars, and what is read from it ask with them.
+    api_key: SecretStr | None = Field(default=None, frozen=True, exclude=True)
 
     _ranker: Ranker = PrivateAttr()
 

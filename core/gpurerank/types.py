@@ -84,6 +84,15 @@ class RankedPassage:
 
 
 @runtime_checkable
+class Secret(Protocol):
+    """A text that hides itself when it is shown, such as pydantic's ``SecretStr``."""
+
+    def get_secret_value(self) -> str:
+        """The text."""
+        ...
+
+
+@runtime_checkable
 class PairScorer(Protocol):
     """Scores pairs; one call may mix queries.
 
@@ -129,7 +138,7 @@ class CutOff(Protocol):
 
 @runtime_checkable
 class Ranker(Protocol):
-    """Ranks passages for a query: Reranker, BiEncoder and Cascade all do."""
+    """Ranks passages for a query: Reranker, BiEncoder, Cascade and Fusion all do."""
 
     @property
     def model_name(self) -> str:

@@ -14,7 +14,6 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from gpurerank.benchmark.concurrency import measure_concurrency
-from gpurerank.benchmark.hardware import find_hardware, find_versions
 from gpurerank.benchmark.latency import measure_latency
 from gpurerank.benchmark.layout import WIDTH
 from gpurerank.benchmark.options import BenchOptions
@@ -28,6 +27,7 @@ from gpurerank.benchmark.stand_ins import prepare
 from gpurerank.benchmark.subject import load_subject
 from gpurerank.benchmark.tables import render
 from gpurerank.models.devices import resolve_device
+from gpurerank.models.hardware import find_hardware, find_versions
 
 Say = Callable[[str], None]
 

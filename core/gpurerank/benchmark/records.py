@@ -9,21 +9,6 @@ from gpurerank.benchmark.rounds import p95
 
 
 @dataclass(frozen=True, slots=True)
-class Hardware:
-    """The machine; an empty string or 0 where it could not be found out."""
-
-    cpu: str
-    instruction_sets: list[str]
-    cores: int
-    threads: int
-    memory_bytes: int
-    gpu: str = ""
-    gpu_memory_bytes: int = 0
-    driver: str = ""
-    cuda: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class MatrixRate:
     """The best rate of several products (rows, inner) x (inner, columns), in 10^9 a second."""
 

@@ -11,7 +11,6 @@ from gpurerank.benchmark.records import (
     BesideRecord,
     ConcurrencyCell,
     ContenderRecord,
-    Hardware,
     LatencyCell,
     MatrixRate,
     OverheadRecord,
@@ -20,6 +19,7 @@ from gpurerank.benchmark.records import (
     SplitRecord,
 )
 from gpurerank.errors import DataError
+from gpurerank.models.hardware import Hardware
 
 SCHEMA_VERSION = 1
 

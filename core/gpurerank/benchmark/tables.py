@@ -41,17 +41,8 @@ def render(report: Report) -> Iterator[RenderableType]:
 
 
 def _machine(report: Report) -> Text:
-    found = report.hardware
-    shown = [each for each in found.instruction_sets if each.startswith(("avx", "amx", "asimd"))]
-    lines = [
-        f"{found.cpu}, {found.cores} cores, {found.threads} threads, {' '.join(shown)}"
-        f", {found.memory_bytes / 2**30:.0f} GiB"
-    ]
-    if found.gpu:
-        size = found.gpu_memory_bytes / 2**30
-        lines.append(f"{found.gpu}, {size:.0f} GiB, driver {found.driver}, CUDA {found.cuda}")
-    lines.append(", ".join(f"{name} {version}" for name, version in report.versions.items()))
-    return Text("\n".join(lines))
+    versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+    return Text("\n".join([*report.hardware.lines, versions]))
 
 
 def _heading(model: ModelRecord) -> Text:

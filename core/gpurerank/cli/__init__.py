@@ -12,6 +12,7 @@ from gpurerank.cli.bench import bench
 from gpurerank.cli.console import err
 from gpurerank.cli.demo import demo
 from gpurerank.cli.doctor import doctor
+from gpurerank.cli.eval import evaluate
 from gpurerank.cli.rank import rank
 from gpurerank.cli.serve import serve
 from gpurerank.cli.train import train
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 for command in (demo, rank, doctor, bench, train, serve):
     app.command()(command)
+app.command("eval")(evaluate)
 
 
 def main() -> None:

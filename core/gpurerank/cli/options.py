@@ -15,4 +15,11 @@ Device = Annotated[
 Dtype = Annotated[
     str, typer.Option(envvar="GPURERANK_DTYPE", help="'auto', 'float32', 'bfloat16', 'float16'.")
 ]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        envvar="GPURERANK_BASE_URL",
+        help="A server in place of a model here; its key from GPURERANK_API_KEY.",
+    ),
+]
 TopK = Annotated[int, typer.Option("--top-k", "-k", help="Passages shown.", min=1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gpurerank.cli.console import out
-from gpurerank.cli.options import Device, Dtype, Model
+from gpurerank.cli.options import BaseUrl, Device, Dtype, Model
 from gpurerank.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def rank(
         int | None, typer.Option("--top-k", "-k", help="Passages shown.", min=0)
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="Lowest score shown, 0 to 1.")] = None,
+    base_url: BaseUrl = None,
 ) -> None:
     """Rank passages from arguments, a file or a pipe."""
     if passages and file:
@@ -43,7 +45,11 @@ def rank(
     texts = passages or _read_passages(file)
     from gpurerank.reranker import Reranker
 
-    with Reranker(model, device=device, dtype=dtype) as reranker:
+    # Not an option: what stands in a command line, every user of the machine can read.
+    key = os.environ.get("GPURERANK_API_KEY") if base_url else None
+    with Reranker(
+        model, device=device, dtype=dtype, base_url=base_url or None, api_key=key or None
+    ) as reranker:
         ranked = reranker.rank(query, texts, top_k, threshold)
     if as_json:
         for passage in ranked:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from gpurerank.server.refusal import Refusal
@@ -23,16 +24,18 @@ class Admission:
 
     Args:
         queued_s: Work that may wait, in seconds.
+        clock: Seconds that never go back.
 
     Attributes:
         queued_tokens: Estimated tokens of what is admitted and not answered.
         tokens_per_s: Measured while there was work.
     """
 
-    def __init__(self, queued_s: float) -> None:
+    def __init__(self, queued_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.queued_tokens = 0
         self.tokens_per_s = _FIRST_RATE
         self._queued_s = queued_s
+        self._clock = clock
         self._busy_since: float | None = None
         self._done = 0
         self._busy_s = 0.0
@@ -46,16 +49,9 @@ class Admission:
         Raises:
             Refusal: Too much waits already.
         """
-        wait_s = self.queued_tokens / self.tokens_per_s
-        if self.queued_tokens and wait_s + tokens / self.tokens_per_s > self._queued_s:
-            raise Refusal(
-                429,
-                f"{self.queued_tokens:,} tokens wait already; try again in {wait_s:.0f} s",
-                "overloaded",
-                retry_after_s=max(0.0, wait_s + tokens / self.tokens_per_s - self._queued_s),
-            )
+        self._check(tokens)
         if self.queued_tokens == 0:
-            self._busy_since = time.monotonic()
+            self._busy_since = self._clock()
         self.queued_tokens += tokens
         answered = False
         try:
@@ -65,8 +61,21 @@ class Admission:
             self.queued_tokens -= tokens
             self._measure(tokens if answered else 0)
 
+    def _check(self, tokens: int) -> None:
+        wait_s = self.queued_tokens / self.tokens_per_s
+        over_s = wait_s + tokens / self.tokens_per_s - self._queued_s
+        if self.queued_tokens and over_s > 0:
+            # When nothing waits, even what is larger than the whole queue is let in.
+            retry_s = max(1, math.ceil(min(over_s, wait_s)))
+            raise Refusal(
+                429,
+                f"{self.queued_tokens:,} tokens wait already; try again in {retry_s} s",
+                "overloaded",
+                retry_after_s=retry_s,
+            )
+
     def _measure(self, tokens: int) -> None:
-        now = time.monotonic()
+        now = self._clock()
         assert self._busy_since is not None
         self._busy_s += now - self._busy_since
         self._busy_since = now if self.queued_tokens else None

@@ -140,6 +140,16 @@ class CohereEmbedAnswer(TypedDict):
     response_type: str
 
 
+class CohereFloatsAnswer(TypedDict):
+    """Cohere's embeddings, version 1, input order."""
+
+    id: str
+    embeddings: list[list[float]]
+    texts: list[str]
+    meta: dict[str, Any]
+    response_type: str
+
+
 class ModelEntry(TypedDict):
     """A model that is served."""
 

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gpurerank.errors import GPURerankError
+from gpurerank.errors import DeviceError, GPURerankError
 from gpurerank.server import (
     embed_routes,
     logs,
@@ -20,9 +20,11 @@ from gpurerank.server import (
     rerank_routes,
     schemas,
 )
+from gpurerank.server.metrics import Metrics
 from gpurerank.server.refusal import Refusal, of_error
 from gpurerank.server.routing import describe
 from gpurerank.server.service import Service
+from gpurerank.server.tracing import REQUEST_SPANS
 
 _BODIES = (
     schemas.RerankRequest,
@@ -42,6 +44,7 @@ def build_app(service: Service) -> FastAPI:
         version=version("gpurerank"),
         description="Reranking and embeddings, in the shapes that clients already speak.",
         redoc_url=None,
+        telemetry=REQUEST_SPANS,
     )
     app.state.service = service
     for router in (
@@ -55,7 +58,6 @@ def build_app(service: Service) -> FastAPI:
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(GPURerankError, _failed)
     app.add_exception_handler(HTTPException, _no_such_route)
-    app.add_exception_handler(Exception, _broke)
     app.add_middleware(Observed, service=service)
     describe(app, _BODIES)
     return app
@@ -71,6 +73,8 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, GPURerankError)
+    if isinstance(error, DeviceError):
+        request.app.state.service.lost = True
     logs.LOGGER.warning("failed", extra={"fields": {"error": type(error).__name__}})
     return await _refused(request, of_error(error))
 
@@ -82,11 +86,6 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
     response = await _refused(request, refusal)
     response.headers.update(error.headers or {})
     return response
-
-
-async def _broke(request: Request, error: Exception) -> Response:
-    logs.LOGGER.error("internal error", exc_info=error)
-    return await _refused(request, Refusal(500, "the server failed; see its log", "internal"))
 
 
 class Observed:
@@ -101,31 +100,55 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
-        request_id = uuid.uuid4().hex
-        status = 0
+        seen = _Seen(scope)
 
         async def observed(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"].append((b"x-request-id", request_id.encode()))
+                seen.status = message["status"]
+                message["headers"].append((b"x-request-id", seen.id.encode()))
+            elif not message.get("more_body", False):
+                # Before it is sent, so that who has an answer finds it counted.
+                seen.done(self._metrics)
             await send(message)
 
         try:
             await self._app(scope, receive, observed)
+        except Exception as error:
+            logs.LOGGER.error("internal error", exc_info=error)
+            if seen.status:
+                raise
+            broke = Refusal(500, "the server failed; see its log", "internal")
+            await broke.response()(scope, receive, observed)
         finally:
-            spent_s = time.perf_counter() - started
-            # A path that is no route's would make a label of what a client sent.
-            path = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(path, str(status)).inc()
-            self._metrics.request_seconds.labels(path).observe(spent_s)
-            logs.request_done(
-                {
-                    "id": request_id,
-                    "method": scope["method"],
-                    "path": path,
-                    "status": status,
-                    "ms": round(spent_s * 1000, 2),
-                }
-            )
+            seen.done(self._metrics)
+
+
+class _Seen:
+    """What is known of a request so far."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.id = uuid.uuid4().hex
+        self.status = 0
+        self._scope = scope
+        self._started = time.perf_counter()
+        self._told = False
+
+    def done(self, metrics: Metrics) -> None:
+        """Counts and logs the request, once."""
+        if self._told:
+            return
+        self._told = True
+        spent_s = time.perf_counter() - self._started
+        # A path that is no route's would make a label of what a client sent.
+        path = getattr(self._scope.get("route"), "path", "other")
+        metrics.requests.labels(path, str(self.status)).inc()
+        metrics.request_seconds.labels(path).observe(spent_s)
+        logs.request_done(
+            {
+                "id": self.id,
+                "method": self._scope["method"],
+                "path": path,
+                "status": self.status,
+                "ms": round(spent_s * 1000, 2),
+            }
+        )

@@ -44,6 +44,7 @@ def parse(body: bytes) -> dict[str, Any]:
             object_pairs_hook=_object,
             parse_constant=_no_constant,
             parse_float=_finite,
+            parse_int=_integer,
         )
     except UnicodeDecodeError:
         raise Refusal(422, "the body is not UTF-8", "not_json") from None
@@ -106,6 +107,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
+
+
+def _integer(text: str) -> int:
+    # Python converts at most 4,300 digits, and says so in words for programmers.
+    if len(text) > 400:
+        raise ValueError("a number has too many digits")
+    return int(text)
 
 
 def _finite(text: str) -> float:

@@ -10,7 +10,13 @@ import numpy as np
 from fastapi import Request
 
 from gpurerank.bi_encoder import BiEncoder
-from gpurerank.server.answers import JSON, CohereEmbedAnswer, EmbeddingAnswer, usage
+from gpurerank.server.answers import (
+    JSON,
+    CohereEmbedAnswer,
+    CohereFloatsAnswer,
+    EmbeddingAnswer,
+    usage,
+)
 from gpurerank.server.bodies import checked, read_json
 from gpurerank.server.refusal import Refusal
 from gpurerank.server.routing import inference_router, route, service_of
@@ -76,6 +82,20 @@ async def embed_cohere(request: Request) -> JSON:
     """Cohere's embed, version 2; as float numbers."""
     service = service_of(request)
     asked = checked(CohereEmbedRequest, await read_json(request, service.limits))
+    return await _cohere(service, request, asked, "2", by_type=True)
+
+
+@route(router, ("/v1/embed",), CohereEmbedAnswer | CohereFloatsAnswer, CohereEmbedRequest)
+async def embed_cohere_v1(request: Request) -> JSON:
+    """Cohere's embed, version 1: a plain list of vectors, unless types are asked for."""
+    service = service_of(request)
+    asked = checked(CohereEmbedRequest, await read_json(request, service.limits))
+    return await _cohere(service, request, asked, "1", by_type=bool(asked.embedding_types))
+
+
+async def _cohere(
+    service: Service, request: Request, asked: CohereEmbedRequest, version: str, *, by_type: bool
+) -> JSON:
     encoder = service.models.embedder(asked.model)
     vectors, tokens = await _embed(
         service, request, encoder, asked.texts, "texts", query=is_query(asked.input_type)
@@ -83,13 +103,13 @@ async def embed_cohere(request: Request) -> JSON:
     return JSON(
         {
             "id": str(uuid.uuid4()),
-            "embeddings": {"float": list(vectors)},
+            "embeddings": {"float": list(vectors)} if by_type else list(vectors),
             "texts": asked.texts,
             "meta": {
-                "api_version": {"version": "2"},
+                "api_version": {"version": version},
                 "billed_units": {"input_tokens": tokens},
             },
-            "response_type": "embeddings_by_type",
+            "response_type": "embeddings_by_type" if by_type else "embeddings_floats",
         }
     )
 
@@ -103,7 +123,7 @@ async def _embed(
     *,
     query: bool,
 ) -> tuple[FloatArray, int]:
-    service.check_texts(None, texts, field)
+    service.check_texts(texts, field)
     work = encoder.aembed_queries if query else encoder.aembed_passages
     vectors, call = await service.run(request, "", texts, lambda: work(texts))
     return vectors, call.counted.get("tokens", 0)

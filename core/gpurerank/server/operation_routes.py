@@ -26,6 +26,7 @@ _STARTED = int(time.time())
 @router.get("/livez", operation_id="livez", response_model=None)
 async def live(request: Request) -> JSON:
     """Alive: every busy device has ended a batch lately."""
+    _check_devices(request)
     ages = {
         f"{name} ({kind})": round(stats.heartbeat_age_s, 3)
         for name, kind, stats in engines(service_of(request).models)
@@ -40,9 +41,15 @@ async def live(request: Request) -> JSON:
 @router.get("/health", operation_id="health", response_model=None)
 async def ready(request: Request) -> JSON:
     """Ready: takes work."""
+    _check_devices(request)
     if service_of(request).draining:
         raise Refusal(503, "the server is shutting down", "draining")
     return JSON({"status": "ok"})
+
+
+def _check_devices(request: Request) -> None:
+    if service_of(request).lost:
+        raise Refusal(503, "a device is lost; only a new process helps", "lost")
 
 
 @router.get("/metrics", operation_id="metrics", response_model=None)
@@ -70,6 +77,7 @@ async def info(request: Request) -> JSON:
     served, limits = service.models, service.limits
     kind = "reranker" if served.rerankers else "embedding"
     told: dict[str, Any] = {
+        "server": "gpurerank",
         "model_id": next(served.names()),
         "model_type": {kind: {}},
         "version": version("gpurerank"),

@@ -117,13 +117,22 @@ class ServerOptions:
                 raise InputError(f"two models are called {twice!r}; give NAME=MODEL")
         if not 0 <= self.port <= 65_535:
             raise InputError(f"port is {self.port}; it must be from 0 to 65535")
-        if self.api_key is not None and len(self.api_key.strip()) < 8:
-            raise InputError("the API key is shorter than 8 characters; take a longer one")
+        if self.api_key is not None:
+            _check_key(self.api_key)
         if self.api_key is None and not self.open_to_all and not is_loopback(self.host):
             raise InputError(
                 f"listening on {self.host} lets everybody in who reaches it; set an API key, or"
                 " say --open-to-all"
             )
+
+
+def _check_key(api_key: str) -> None:
+    if len(api_key) < 8:
+        raise InputError("the API key is shorter than 8 characters; take a longer one")
+    if not all("!" <= character <= "~" for character in api_key):
+        raise InputError(
+            "the API key has a blank or a character beyond ASCII in it; headers take neither"
+        )
 
 
 def is_loopback(host: str) -> bool:

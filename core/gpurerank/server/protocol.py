@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+# The parser takes no body after it, and Java's client asks for HTTP/2 so with every request.
+_UPGRADE = re.compile(rb"(\r\n)upgrade([ \t]*:)", re.IGNORECASE)
 
 
 class HeaderLimits(HttpToolsProtocol):
@@ -32,14 +36,15 @@ class HeaderLimits(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Passes data on, unless headers grow too long."""
+        """Passes data on, unless headers grow too long before they end."""
+        if self.cycle is None or self.cycle.response_complete:
+            data = _UPGRADE.sub(rb"\1ignored\2", data)
+        super().data_received(data)
         if self._alarm is not None:
             self._bytes += len(data)
-            if self._bytes > self.header_bytes and b"\r\n\r\n" not in data:
+            if self._bytes > self.header_bytes:
                 self._disarm()
                 self.send_400_response("the headers are too long")
-                return
-        super().data_received(data)
 
     def on_message_begin(self) -> None:
         """Begins to count the next request of a connection that is kept."""
@@ -47,8 +52,15 @@ class HeaderLimits(HttpToolsProtocol):
         self._arm()
 
     def on_headers_complete(self) -> None:
-        """Counts no more: the application reads the body, and has a deadline of its own."""
+        """Counts no more: the application reads the body, and has a deadline of its own.
+
+        Raises:
+            ValueError: The headers came at once and are too long; uvicorn answers with 400.
+        """
         self._disarm()
+        lengths = (len(name) + len(value) for name, value in self.headers)
+        if len(self.url) + sum(lengths) > self.header_bytes:
+            raise ValueError("the headers are too long")
         super().on_headers_complete()
 
     def _arm(self) -> None:

@@ -48,8 +48,8 @@ class Refusal(Exception):
         headers = {}
         if self.retry_after_s is not None:
             headers["Retry-After"] = str(max(1, math.ceil(self.retry_after_s)))
-        if self.status in (408, 413):
-            # What is left of the body is not read.
+        if self.status in (408, 413) or self.code == "draining":
+            # What is left of the body is not read; and who drains keeps no connection.
             headers["Connection"] = "close"
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"

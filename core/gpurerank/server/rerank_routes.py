@@ -69,13 +69,13 @@ async def score(request: Request) -> JSON:
     service = service_of(request)
     asked = checked(ScoreRequest, await read_json(request, service.limits))
     queries, passages = asked.sides() or ([], [])
+    service.check_texts(passages, "documents")
     pairs = _pairs(queries, passages)
-    service.check_texts(None, passages, "documents")
-    for query in dict.fromkeys(queries):
-        service.check_texts(query, passages, "documents")
+    for query in queries:
+        service.check_query(query)
     reranker = service.models.reranker(asked.model)
     scores, call = await service.run(
-        request, queries[0], passages, lambda: reranker.ascore_pairs(pairs)
+        request, max(queries, key=len), passages, lambda: reranker.ascore_pairs(pairs)
     )
     return JSON(
         {
@@ -97,7 +97,8 @@ async def rank(request: Request) -> JSON:
     """This package's own: logits, spans, where each passage came from, the time of each stage."""
     service = service_of(request)
     asked = checked(RankRequest, await read_json(request, service.limits))
-    service.check_texts(asked.query, asked.passages, "passages")
+    service.check_query(asked.query)
+    service.check_texts(asked.passages, "passages")
     ranker = service.models.ranker(asked.method, asked.model, asked.candidates)
     ranked, call = await service.run(
         request,
@@ -132,7 +133,8 @@ async def _rank(
     field: str,
     top_k: int | None = None,
 ) -> tuple[list[RankedPassage], int]:
-    service.check_texts(query, passages, field)
+    service.check_query(query)
+    service.check_texts(passages, field)
     reranker: Ranker = service.models.reranker(model)
     ranked, call = await service.run(
         request, query, passages, lambda: reranker.arank(query, passages, top_k)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -45,6 +45,16 @@ async def key_required(request: Request) -> None:
     service_of(request).check_key(request)
 
 
+async def accepted(request: Request) -> AsyncIterator[None]:
+    """Takes a request in, before its body is read: from here on it is answered.
+
+    Raises:
+        Refusal: The server ends.
+    """
+    with service_of(request).accepted():
+        yield
+
+
 def inference_router() -> APIRouter:
     """A router whose routes all ask for the key."""
     # The schemes are for the page; ``key_required`` decides.
@@ -52,7 +62,7 @@ def inference_router() -> APIRouter:
         Depends(HTTPBearer(auto_error=False, description="Where the server has a key.")),
         Depends(APIKeyHeader(name="x-api-key", auto_error=False)),
     ]
-    return APIRouter(dependencies=[*shown, Depends(key_required)])
+    return APIRouter(dependencies=[*shown, Depends(key_required), Depends(accepted)])
 
 
 def route(

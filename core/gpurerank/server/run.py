@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
+import time
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 
@@ -17,6 +20,11 @@ from gpurerank.server.options import ServerOptions
 from gpurerank.server.protocol import protocol_with
 from gpurerank.server.service import Service
 
+# How often a server that drains looks whether it is done.
+_LOOK_S = 0.05
+# What answers get to be written, once all are there.
+_WRITING_S = 2
+
 
 class Server(uvicorn.Server):
     """uvicorn, that tells the service when it is asked to end."""
@@ -26,10 +34,26 @@ class Server(uvicorn.Server):
         self._service = service
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Takes no more work, answers what was accepted within the drain limit, ends."""
-        self._service.draining = True
+        """Answers what was accepted within the drain limit, then ends.
+
+        Until then it listens, so that readiness and new requests hear of it.
+        """
+        service = self._service
+        service.draining = True
         logging.getLogger("gpurerank.server").info("draining")
+        last = time.monotonic() + service.limits.drain_s
+        # uvicorn sets force_exit in a signal handler, at the second Ctrl-C: nothing to wait on.
+        while service.in_flight and time.monotonic() < last and not self.force_exit:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
+        service.abandon()
         await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Ends; SIGTERM is what was asked for, and no failure to be raised again afterwards."""
+        if sig == signal.SIGTERM:
+            self.should_exit = True
+        else:
+            super().handle_exit(sig, frame)
 
 
 def serve(options: ServerOptions, listening: Callable[[str], None] = lambda _: None) -> None:
@@ -73,7 +97,7 @@ def server_of(service: Service) -> Server:
         server_header=False,
         date_header=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=max(1, round(limits.drain_s)),
+        timeout_graceful_shutdown=_WRITING_S,
         # No proxy is trusted to say who asks; nothing here depends on it.
         proxy_headers=False,
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
@@ -30,6 +31,8 @@ class Service:
     Attributes:
         limits: What comes from outside is held to.
         draining: Whether it takes no more work.
+        in_flight: Requests that were accepted and are not answered.
+        lost: Whether a device answers no more, which only a new process mends.
     """
 
     def __init__(self, options: ServerOptions, models: ServedModels) -> None:
@@ -40,7 +43,10 @@ class Service:
         self.admission = Admission(options.limits.queued_s)
         self.metrics.queued_tokens.set_function(lambda: self.admission.queued_tokens)
         self.draining = False
-        self._key = None if options.api_key is None else options.api_key.encode()
+        self.in_flight = 0
+        self.lost = False
+        self._works: set[asyncio.Future[Any]] = set()
+        self._key = None if options.api_key is None else options.api_key.strip().encode()
 
     def check_key(self, request: Request) -> None:
         """Lets in who shows the key, with or without "Bearer" before it.
@@ -50,23 +56,53 @@ class Service:
         """
         if self._key is None:
             return
-        shown = request.headers.get("authorization") or request.headers.get("x-api-key") or ""
-        scheme, _, rest = shown.partition(" ")
-        if scheme.lower() == "bearer":
-            shown = rest
-        if not hmac.compare_digest(shown.strip().encode("utf-8", "replace"), self._key):
-            raise Refusal(401, "the API key is missing or wrong", "wrong_key")
+        for name in ("authorization", "x-api-key"):
+            shown = request.headers.get(name, "")
+            scheme, _, rest = shown.partition(" ")
+            if scheme.lower() == "bearer":
+                shown = rest
+            # Headers are bytes that were read as Latin-1.
+            if hmac.compare_digest(shown.strip().encode("latin-1"), self._key):
+                return
+        raise Refusal(401, "the API key is missing or wrong", "wrong_key")
 
-    def check_texts(self, query: str | None, passages: Sequence[str], field: str) -> None:
-        """Holds a request to the limits.
+    @contextmanager
+    def accepted(self) -> Iterator[None]:
+        """Counts a request as one that is answered before the server ends.
+
+        Raises:
+            Refusal: The server ends.
+        """
+        if self.draining:
+            raise _draining("the server is shutting down")
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+
+    def abandon(self) -> None:
+        """Ends what still runs, with an answer that says so."""
+        for work in self._works:
+            work.cancel()
+
+    def check_query(self, query: str) -> None:
+        """Holds a query to the limits.
+
+        Raises:
+            Refusal: It is blank or too long.
+        """
+        if not query.strip():
+            raise Refusal(422, "query: it is blank; there is nothing to rank for", "invalid")
+        if len(query) > self.limits.query_chars:
+            raise _too_long("query", len(query), self.limits.query_chars)
+
+    def check_texts(self, passages: Sequence[str], field: str) -> None:
+        """Holds passages or texts to the limits.
 
         Raises:
             Refusal: There is nothing, too much, or a text that is too long.
         """
-        if query is not None and not query.strip():
-            raise Refusal(422, "query: it is blank; there is nothing to rank for", "invalid")
-        if query is not None and len(query) > self.limits.query_chars:
-            raise _too_long("query", len(query), self.limits.query_chars)
         if not passages:
             raise Refusal(400, f"{field}: the list is empty", "empty")
         if len(passages) > self.limits.passages:
@@ -90,16 +126,14 @@ class Service:
         """Runs admitted work to its end, or until its client leaves.
 
         Raises:
-            Refusal: Too much waits, the server drains, or the client left.
+            Refusal: Too much waits, the time to drain is over, or the client left.
             GPURerankError: The work failed, or was not done in time.
         """
-        if self.draining:
-            raise Refusal(503, "the server is shutting down", "draining", retry_after_s=5)
         tokens = estimated_tokens(query, passages)
         with (
             self.admission.admitted(tokens),
             calling(timeout_s=self.limits.answer_s) as call,
-            span(request, passages=len(passages), tokens=tokens),
+            span(passages=len(passages), tokens=tokens),
         ):
             self.metrics.passages.inc(len(passages))
             result = await self._unless_left(request, work)
@@ -111,14 +145,18 @@ class Service:
     async def _unless_left(self, request: Request, work: Callable[[], Awaitable[Result]]) -> Result:
         task = asyncio.ensure_future(work())
         left = asyncio.ensure_future(_left(request))
+        self._works.add(task)
         try:
             await asyncio.wait({task, left}, return_when=asyncio.FIRST_COMPLETED)
+            if task.cancelled():
+                raise _draining("the server shut down before this was answered")
             if not task.done():
                 self.metrics.cancelled.inc()
                 # Nobody reads it; 499 is what proxies write into their logs.
                 raise Refusal(499, "the client left", "left")
             return task.result()
         finally:
+            self._works.discard(task)
             task.cancel()
             left.cancel()
 
@@ -126,6 +164,10 @@ class Service:
 async def _left(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _draining(message: str) -> Refusal:
+    return Refusal(503, message, "draining", retry_after_s=5)
 
 
 def _too_long(field: str, found: int, limit: int) -> Refusal:

@@ -1,32 +1,31 @@
-"""OpenTelemetry spans, where it is installed; no attribute holds text."""
+"""OpenTelemetry spans, exported only where the process has its SDK set up; none holds text.
+
+FastAPI opens a span for each request, under the caller's own where it names one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from starlette.requests import Request
+from fastapi.telemetry import TelemetryConfig
+from opentelemetry import trace
 
-try:
-    from opentelemetry import propagate, trace
-except ImportError:
-    _TRACED = False
-else:
-    _TRACED = True
+# What a validation or an exception says may hold a passage.
+REQUEST_SPANS = TelemetryConfig(logs=False, operation_spans=False)
 
 
 @contextmanager
-def span(request: Request, *, passages: int, tokens: int) -> Iterator[None]:
-    """A span of one request's work, under the caller's own where it names one."""
-    if not _TRACED:
-        yield
-        return
-    tracer = trace.get_tracer("gpurerank")
-    parent = propagate.extract(dict(request.headers))
-    attributes = {
-        "http.route": request.scope["path"],
-        "gpurerank.passages": passages,
-        "gpurerank.estimated_tokens": tokens,
-    }
-    with tracer.start_as_current_span("gpurerank", context=parent, attributes=attributes):
-        yield
+def span(*, passages: int, tokens: int) -> Iterator[None]:
+    """A span of one request's work: its size, and the kind of its failure."""
+    with trace.get_tracer("gpurerank").start_as_current_span(
+        "gpurerank",
+        attributes={"gpurerank.passages": passages, "gpurerank.estimated_tokens": tokens},
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as current:
+        try:
+            yield
+        except BaseException as error:
+            current.set_status(trace.StatusCode.ERROR, type(error).__name__)
+            raise

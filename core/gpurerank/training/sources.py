@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ import numpy as np
 
 from gpurerank.collection import Collection, Document, Query
 from gpurerank.errors import DataError
+from gpurerank.faults import FaultCounter, told
 from gpurerank.training.lists import TrainingList
 from gpurerank.training.mining import Miner, Mining, unlabelled_lists
 from gpurerank.training.options import Source, TrainOptions
@@ -42,7 +42,9 @@ def mine(options: TrainOptions, embedder: TextEmbedder) -> Lists:
     notes: list[str] = []
     short: list[str] = []
     for source in options.sources:
-        collection = subset(read(source), source, rng)
+        whole = read(source)
+        notes += [f"{whole.name}: {fault}" for fault in whole.faults]
+        collection = subset(whole, source, rng)
         query_ids = [str(i) for i in rng.permutation(sorted(collection.judgements))]
         share = min(
             round(len(query_ids) * options.held_out_share),
@@ -93,25 +95,37 @@ def read_pairs(path: Path) -> Collection:
     """Pairs of a query and a passage that answers it, one a line.
 
     ``.jsonl`` holds objects with "query" and "passage"; anything else is tab-separated. Every
-    passage of the file may be a negative of another query.
+    passage of the file may be a negative of another query. A line that is no pair is left out and
+    counted in ``faults``.
 
     Raises:
-        DataError: A line is no pair.
+        DataError: The file cannot be read, or no line is a pair.
     """
     documents: dict[str, str] = {}
     queries: dict[str, str] = {}
     judgements: dict[str, dict[str, int]] = {}
-    for query, passage in _pairs(path):
+    faults = FaultCounter()
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            query, passage = _pair(line, as_json=path.suffix in (".jsonl", ".json"))
+        except ValueError as error:
+            faults.add(str(error), "left out", f"{path.name}:{number}")
+            continue
         document_id = documents.setdefault(passage, f"p{len(documents)}")
         query_id = queries.setdefault(query, f"q{len(queries)}")
-        judgements.setdefault(query_id, {})[document_id] = 1
+        if document_id in judgements.setdefault(query_id, {}):
+            faults.add("pair that stands twice", "taken once", f"{path.name}:{number}")
+        judgements[query_id][document_id] = 1
     if not judgements:
-        raise DataError(f"{path} holds no pair")
+        raise DataError(f"{path} holds no pair of a query and a passage{told(faults.faults())}")
     return Collection(
         path.stem,
         {i: Document("", text) for text, i in documents.items()},
         {i: Query(text) for text, i in queries.items()},
         judgements,
+        faults.faults(),
     )
 
 
@@ -155,29 +169,24 @@ def _unlabelled(
     yield from unlabelled_lists(asked, texts, embedder, UNLABELLED_SIZE, scale, rng)
 
 
-def _pairs(path: Path) -> Iterator[tuple[str, str]]:
+def _lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        return path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            yield _pair(line, path, number)
 
 
-def _pair(line: str, path: Path, number: int) -> tuple[str, str]:
+def _pair(line: str, *, as_json: bool) -> tuple[str, str]:
     try:
-        if path.suffix in (".jsonl", ".json"):
+        if as_json:
             row = json.loads(line)
             query, passage = row["query"], row["passage"]
         else:
-            query, passage = next(csv.reader([line], delimiter="\t", quoting=csv.QUOTE_NONE))
+            query, passage = line.rstrip("\r").split("\t")
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}:{number}: wants a query and a passage, as JSON or tab-separated"
-        ) from error
-    if not (isinstance(query, str) and query.strip()):
-        raise DataError(f"{path}:{number}: the query is blank or no text")
-    if not (isinstance(passage, str) and passage.strip()):
-        raise DataError(f"{path}:{number}: the passage is blank or no text")
+        wanted = 'JSON with "query" and "passage"' if as_json else "a query, a tab and a passage"
+        raise ValueError(f"line that is not {wanted}") from error
+    for role, text in (("query", query), ("passage", passage)):
+        if not (isinstance(text, str) and text.strip()):
+            raise ValueError(f"pair whose {role} is blank or no text")
     return query, passage

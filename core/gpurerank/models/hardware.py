@@ -6,11 +6,10 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-
-from gpurerank.benchmark.records import Hardware
 
 PACKAGES = (
     "torch",
@@ -22,6 +21,34 @@ PACKAGES = (
     "optimum-intel",
 )
 INSTRUCTION_SETS = ("avx2", "fma", "avx512", "avx_vnni", "amx", "asimd", "sve", "bf16", "i8mm")
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """The machine; an empty string or 0 where it could not be found out."""
+
+    cpu: str
+    instruction_sets: list[str]
+    cores: int
+    threads: int
+    memory_bytes: int
+    gpu: str = ""
+    gpu_memory_bytes: int = 0
+    driver: str = ""
+    cuda: str = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """The machine in words: the processor, and the GPU where one is used."""
+        shown = [each for each in self.instruction_sets if each.startswith(("avx", "amx", "asimd"))]
+        said = [
+            f"{self.cpu}, {self.cores} cores, {self.threads} threads, {' '.join(shown)}"
+            f", {self.memory_bytes / 2**30:.0f} GiB"
+        ]
+        if self.gpu:
+            size = self.gpu_memory_bytes / 2**30
+            said.append(f"{self.gpu}, {size:.0f} GiB, driver {self.driver}, CUDA {self.cuda}")
+        return said
 
 
 def find_hardware(device: torch.device) -> Hardware:
@@ -44,12 +71,12 @@ def find_hardware(device: torch.device) -> Hardware:
     )
 
 
-def find_versions() -> dict[str, str]:
-    """Versions by package; those that are not installed are left out."""
+def find_versions(*more: str) -> dict[str, str]:
+    """Versions of the packages that speed and scores depend on, and more; without those missing."""
     # By name: the root stands for every layer, and an import statement would point upwards.
     ours = str(importlib.import_module("gpurerank").__version__)
     found = {"python": platform.python_version(), "gpurerank": ours}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *more):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -1,0 +1,287 @@
+"""Connections that are slow, endless, broken, or left; and how the server ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from gpurerank import Reranker
+from gpurerank.server.models import ServedModels
+from gpurerank.server.options import Limits
+from tests.serving import DOCUMENTS, QUERY, Gate, Running, eventually, options_of, running
+
+ASKED = {"query": QUERY, "documents": DOCUMENTS}
+LIMITS = Limits(header_s=0.3, body_s=0.3, body_bytes=1 << 20, header_bytes=8_000)
+START = b"POST /v1/rerank HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+
+
+@pytest.fixture(scope="module")
+def server(model_folder: Callable[[str], str]) -> Iterator[Running]:
+    with running(options_of(model_folder("bert"), limits=LIMITS, embedders=())) as found:
+        yield found
+
+
+def to_the_end(connection: socket.socket) -> bytes:
+    """What the server sends until it closes."""
+    found = b""
+    while part := connection.recv(65_536):
+        found += part
+    return found
+
+
+def request_of(body: object) -> bytes:
+    text = json.dumps(body).encode()
+    return START + b"Content-Length: %d\r\n\r\n" % len(text) + text
+
+
+@pytest.mark.parametrize("begun", [b"", b"POST /v1/re", START])
+def test_slow_headers_are_closed_by_their_deadline(server: Running, begun: bytes) -> None:
+    with server.connect() as connection:
+        connection.sendall(begun)
+        assert to_the_end(connection) == b""
+
+
+def test_headers_that_drip_are_closed_too(server: Running) -> None:
+    with server.connect() as connection:
+        connection.settimeout(0.02)
+        connection.sendall(START)
+        closed = False
+        for _ in range(200):
+            try:
+                connection.sendall(b"X-A: b\r\n")
+                closed = connection.recv(100) == b""
+            except TimeoutError:
+                continue
+            except OSError:
+                closed = True
+            if closed:
+                break
+        assert closed
+
+
+def test_the_second_request_of_a_connection_has_a_deadline_too(server: Running) -> None:
+    with server.connect() as connection:
+        connection.sendall(request_of(ASKED))
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"POST /v1")
+        assert to_the_end(connection).count(b"HTTP/1.1") == 0
+
+
+@pytest.mark.parametrize(
+    "headers", [b"Content-Length: 100\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"]
+)
+def test_a_slow_body_is_answered_408_and_closed(server: Running, headers: bytes) -> None:
+    with server.connect() as connection:
+        connection.sendall(START + headers)
+        answer = to_the_end(connection)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"slow_body" in answer
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_headers_over_their_limit_are_400(server: Running, parts: int) -> None:
+    with server.connect() as connection:
+        for part in range(parts):
+            connection.sendall((START if part == 0 else b"") + b"X-A: " + b"b" * 9_000 + b"\r\n")
+        connection.sendall(b"\r\n")
+        answer = connection.recv(65_536)
+    assert answer.startswith(b"HTTP/1.1 400")
+
+
+def test_a_large_body_is_refused_before_it_is_read(server: Running) -> None:
+    with server.connect() as connection:
+        connection.sendall(START + b"Content-Length: 30000000\r\n\r\n")
+        answer = to_the_end(connection)
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"too_large" in answer
+
+
+def test_a_large_chunked_body_is_refused_before_it_ends(server: Running) -> None:
+    with server.connect() as connection:
+        connection.sendall(START + b"Transfer-Encoding: chunked\r\n\r\n")
+        sent = 0
+        try:
+            while sent < 30 << 20:
+                connection.sendall(b"10000\r\n" + b" " * 65_536 + b"\r\n")
+                sent += 65_536
+        except OSError:
+            pass
+        assert sent < 20 << 20
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 413")
+
+
+def test_a_client_that_sends_on_still_reads_413(server: Running) -> None:
+    body = {**ASKED, "documents": ["a" * 1_000] * 5_000}
+    for _ in range(5):
+        assert server.post("/v1/rerank", body).status_code == 413
+
+
+def test_no_protocol_at_all_is_400(server: Running) -> None:
+    with server.connect() as connection:
+        connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+        assert to_the_end(connection).startswith(b"HTTP/1.1 400")
+
+
+def test_an_upgrade_that_is_not_spoken_is_ignored(server: Running) -> None:
+    upgrade = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+    with server.connect() as connection:
+        connection.sendall(request_of(ASKED).replace(b"Host: a\r\n", b"Host: a\r\n" + upgrade))
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_that_leaves_cancels_its_work_at_the_next_batch() -> None:
+    many = {"query": QUERY, "documents": [f"{d} {i} " * 12 for i in range(400) for d in DOCUMENTS]}
+    with running(options_of("embedded", embedders=())) as server:
+        engine = server.service.models.rerankers["tiny"]
+
+        def waiting() -> int:
+            stats = engine.stats()
+            assert stats is not None
+            return stats.waiting_items
+
+        with server.connect() as connection:
+            connection.sendall(request_of(many))
+            eventually(lambda: waiting() > 0)
+        eventually(lambda: server.sample("gpurerank_cancelled_total") == 1)
+        eventually(lambda: waiting() == 0)
+        stats = engine.stats()
+        assert stats is not None
+        assert stats.items < len(many["documents"])
+        # and others are answered
+        assert server.post("/v1/rerank", ASKED).status_code == 200
+        assert server.sample("gpurerank_requests_total", path="/v1/rerank", status="499") == 1
+        assert server.sample("gpurerank_queued_tokens") == 0
+
+
+def gated(gate: Gate) -> Callable[[ServedModels], None]:
+    def change(models: ServedModels) -> None:
+        models.rerankers = {"gate": Reranker.from_scorer(gate, name="gate")}
+
+    return change
+
+
+def test_while_it_drains_what_was_accepted_is_answered(model_folder: Callable[[str], str]) -> None:
+    gate = Gate()
+    options = options_of(model_folder("bert"), embedders=())
+    with running(options, gated(gate)) as server, ThreadPoolExecutor(2) as threads:
+        asked = threads.submit(server.post, "/v1/rerank", ASKED)
+        eventually(lambda: gate.calls == 1)
+        begun = server.connect()
+        text = json.dumps(ASKED).encode()
+        begun.sendall(START + b"Content-Length: %d\r\n\r\n" % len(text))
+        eventually(lambda: server.service.in_flight == 2)
+        server.server.should_exit = True
+        eventually(lambda: server.service.draining)
+        assert httpx.get(f"{server.url}/readyz").status_code == 503
+        assert httpx.get(f"{server.url}/livez").status_code == 200
+        late = httpx.post(f"{server.url}/v1/rerank", json=ASKED)
+        assert late.status_code == 503
+        assert int(late.headers["retry-after"]) > 0
+        assert late.headers["connection"] == "close"
+        gate.open.set()
+        begun.sendall(text)
+        assert to_the_end(begun).startswith(b"HTTP/1.1 200")
+        assert asked.result(30).status_code == 200
+        begun.close()
+
+
+def test_the_drain_limit_ends_what_takes_longer(model_folder: Callable[[str], str]) -> None:
+    gate = Gate()
+    options = options_of(model_folder("bert"), embedders=(), limits=Limits(drain_s=0.2))
+    try:
+        with running(options, gated(gate)) as server, ThreadPoolExecutor(1) as threads:
+            asked = threads.submit(server.post, "/v1/rerank", ASKED)
+            eventually(lambda: gate.calls == 1)
+            server.server.should_exit = True
+            answer = asked.result(30)
+            assert answer.status_code == 503
+            assert answer.json()["error"]["code"] == "draining"
+            gate.open.set()
+    finally:
+        gate.open.set()
+
+
+def test_work_over_its_time_is_504(model_folder: Callable[[str], str]) -> None:
+    gate = Gate()
+    options = options_of(model_folder("bert"), embedders=(), limits=Limits(answer_s=0.1))
+    with running(options, gated(gate)) as server:
+        assert server.post("/v1/rerank", ASKED).status_code == 504
+        gate.open.set()
+
+
+@pytest.fixture
+def process(model_folder: Callable[[str], str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    command = [sys.executable, "-m", "gpurerank.cli", "serve", "--port", "0"]
+    started = subprocess.Popen(
+        [*command, "--reranker", model_folder("bert"), "--drain-s", "20"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "120"},
+    )
+    assert started.stderr is not None
+    url = ""
+    for line in started.stderr:
+        if line.startswith("listening on "):
+            url = line.split()[-1]
+            break
+    yield started, url
+    if started.poll() is None:
+        started.kill()
+    started.wait(30)
+    started.stderr.close()
+
+
+def test_sigterm_under_load_answers_what_was_accepted(
+    process: tuple[subprocess.Popen[str], str],
+) -> None:
+    started, url = process
+    large = {"query": QUERY, "documents": [d * 8 for d in DOCUMENTS] * 30}
+    answered: list[int] = []
+    torn: list[Exception] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                answered.append(httpx.post(f"{url}/v1/rerank", json=large, timeout=60).status_code)
+            except httpx.ConnectError:
+                return
+            except httpx.HTTPError as error:
+                torn.append(error)
+                return
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(answered) > 4)
+    # Whoever is killed in the middle of a request takes nobody along.
+    script = f"import httpx; httpx.post('{url}/v1/rerank', json={large!r}, timeout=60)"
+    killed = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    eventually(lambda: len(answered) > 12)
+    killed.kill()
+    killed.wait(30)
+    before = len(answered)
+    eventually(lambda: len(answered) > before + 4)
+    started.send_signal(signal.SIGTERM)
+    asked_at = time.monotonic()
+    _, told = started.communicate(timeout=60)
+    assert time.monotonic() - asked_at < 25
+    stop.set()
+    for thread in threads:
+        thread.join(60)
+    assert started.returncode == 0, told
+    assert set(answered) <= {200, 503}
+    assert not torn
+    assert "draining" in told
+    assert "Traceback" not in told
