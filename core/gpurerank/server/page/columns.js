@@ -19,6 +19,7 @@ import { titled } from "./passages.js";
  * @property {number | null} tokens
  * @property {Column | null} against What its moves are counted from.
  * @property {Map<number, number>} ranks Of each passage.
+ * @property {Set<number>} open Passages that are shown whole, however often the column is drawn.
  */
 
 /** An element; every text goes in as text. */
@@ -36,6 +37,7 @@ export function draw(place, columns, passages, { shown, narrow }) {
   const order = narrow ? [...columns].reverse() : columns;
   place.replaceChildren(...order.map((column) => drawn(column, passages, shown, slowest)));
   place.dataset.columns = columns.length;
+  reveal(place);
   if (!narrow) drawLinks(place, columns.length);
   place.onpointerover = (event) => point(place, event.target);
   place.onpointerleave = () => point(place, null);
@@ -55,8 +57,9 @@ export function seconds(ms) {
 function drawn(column, passages, shown, slowest) {
   const section = element("section", "column");
   const head = element("header");
-  const from = column.against ? `, moves from ${column.against.title.toLowerCase()}` : "";
-  head.append(element("h3", "", column.title), element("p", "note", column.note + from));
+  const title = element("h3", "", column.title);
+  if (column.against) title.append(element("span", "note", `moves against ${column.against.title.toLowerCase()}`));
+  head.append(title, element("p", "note", column.note));
   head.append(figures(column, slowest));
   const rows = element("ol", "rows");
   for (const item of column.items.slice(0, shown)) rows.append(row(item, column, passages[item.index]));
@@ -98,14 +101,20 @@ function row(item, column, passage) {
   place.dataset.index = item.index;
   const button = element("button", "head");
   button.type = "button";
-  button.setAttribute("aria-expanded", "false");
   const { title, body } = titled(passage);
   const words = element("span", "words");
   if (title) words.append(element("b", "", title), " ");
   words.append(element("span", "body", Array.from(body).slice(0, 300).join("")));
   button.append(element("span", "rank", item.rank), words, measures(item, column));
-  button.onclick = () => toggle(place, button, item, passage);
+  const part = windowOf(item, passage);
+  if (part) button.append(part);
   place.append(button);
+  const turn = (open) => {
+    column.open[open ? "add" : "delete"](item.index);
+    unfold(place, button, open ? whole(item, passage) : null);
+  };
+  button.onclick = () => turn(!column.open.has(item.index));
+  turn(column.open.has(item.index));
   return place;
 }
 
@@ -119,6 +128,20 @@ function measures(item, column) {
     place.append(track, element("span", "score", item.score.toFixed(3)));
   }
   if (column.against) place.append(badge(item, column.against));
+  return place;
+}
+
+/** Where in a long passage the best window lies; null where it is all of it. */
+function windowOf(item, passage) {
+  const length = Array.from(passage).length;
+  if (!item.span || item.span[1] - item.span[0] >= length) return null;
+  const [start, stop] = item.span.map((place) => (100 * place) / length);
+  const place = element("span", "window");
+  const [track, part] = [element("span", "window-track"), element("span", "window-part")];
+  part.style.left = `${start}%`;
+  part.style.width = `${stop - start}%`;
+  track.append(part);
+  place.append("Best window", track);
   return place;
 }
 
@@ -136,21 +159,30 @@ function badge(item, against) {
   return made;
 }
 
-function toggle(place, button, item, passage) {
-  const open = button.getAttribute("aria-expanded") === "false";
-  button.setAttribute("aria-expanded", String(open));
+function unfold(place, button, part) {
+  button.setAttribute("aria-expanded", String(part !== null));
   place.querySelector(".whole")?.remove();
-  if (!open) return;
-  const whole = element("div", "whole");
+  if (!part) return;
+  place.append(part);
+  reveal(part);
+}
+
+/** Scrolls open passages to their windows, which only works once they are on the page. */
+function reveal(place) {
+  for (const mark of place.querySelectorAll(".text mark")) {
+    mark.parentElement.scrollTop = mark.offsetTop - 40;
+  }
+}
+
+function whole(item, passage) {
+  const made = element("div", "whole");
   const text = element("div", "text");
   text.tabIndex = 0;
   text.setAttribute("role", "region");
   text.setAttribute("aria-label", `Passage ${item.index + 1}, whole`);
   text.append(...marked(passage, item.span));
-  whole.append(element("p", "note", provenance(item, passage)), text);
-  place.append(whole);
-  const mark = text.querySelector("mark");
-  if (mark) text.scrollTop = mark.offsetTop - text.offsetTop - 40;
+  made.append(element("p", "note", provenance(item, passage)), text);
+  return made;
 }
 
 /** The server counts code points, a JavaScript string counts UTF-16 units. */

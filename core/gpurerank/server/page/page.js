@@ -2,7 +2,7 @@
 
 import { draw } from "./columns.js";
 import { clear, fail } from "./failure.js";
-import { rank, Refused, state } from "./server.js";
+import { rank, Refused } from "./server.js";
 import { adapt, chosen, key, passages, prepare, query, request } from "./setup.js";
 import { changed, compared } from "./summary.js";
 
@@ -52,7 +52,8 @@ function asGiven(found) {
 }
 
 function withRanks(column) {
-  return { ...column, ranks: new Map(column.items.map((item) => [item.index, item.rank])) };
+  const ranks = new Map(column.items.map((item) => [item.index, item.rank]));
+  return { ...column, ranks, open: new Set() };
 }
 
 function show(columns, found) {
@@ -102,13 +103,15 @@ function begin(passageCount) {
   const started = performance.now();
   const tick = () => {
     const spent = Math.floor((performance.now() - started) / 1000);
-    at("progress").textContent = `Reading ${passageCount.toLocaleString("en")} passages… ${spent} s`;
+    at("spent").textContent = `Reading ${passageCount.toLocaleString("en")} passages… ${spent} s`;
   };
   result = null;
   at("columns").replaceChildren();
   at("more").hidden = true;
+  at("empty").hidden = true;
   at("results-title").textContent = query();
   say("");
+  at("status").textContent = `Ranking ${passageCount} passages.`;
   busy(true);
   tick();
   at("results").hidden = false;
@@ -119,37 +122,45 @@ function begin(passageCount) {
 
 function rest() {
   running = null;
+  at("status").textContent = "";
+  if (document.activeElement === at("cancel")) at("query").focus();
   busy(false);
 }
 
 function busy(now) {
-  at("progress").hidden = at("cancel").hidden = !now;
+  at("progress").hidden = !now;
+  at("legend").hidden = now || !result;
   at("keys").hidden = now;
+  at("rank").textContent = now ? "Ranking…" : "Rank";
+  for (const id of ["rank", "compare"]) at(id).setAttribute("aria-disabled", String(now));
   at("results").setAttribute("aria-busy", String(now));
+}
+
+/** A second click changes nothing: what runs is cancelled first, or another question is chosen. */
+function unlessRunning(work) {
+  if (!running) run(work);
 }
 
 function listen() {
   at("ask").onsubmit = (event) => {
     event.preventDefault();
-    run(rankOnce);
+    unlessRunning(rankOnce);
   };
-  at("compare").onclick = () => run(compareAll);
-  at("cancel").onclick = () => {
-    running?.abort();
-    at("query").focus();
-  };
+  at("compare").onclick = () => unlessRunning(compareAll);
+  at("cancel").onclick = () => running?.abort();
   at("more").onclick = () => {
     result.shown += AT_ONCE;
     redraw();
   };
   document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") running?.abort();
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
     event.preventDefault();
-    run(rankOnce);
+    unlessRunning(rankOnce);
   });
   NARROW.addEventListener("change", redraw);
 }
 
 prepare(() => run(rankOnce));
 listen();
-state().then(adapt, fail);
+adapt().catch(fail);

@@ -20,8 +20,8 @@ export class Refused extends Error {
   }
 }
 
-/** What the server is: its models, whether it wants a key, whether it has the demo corpus. */
-export const state = () => ask("playground/state");
+/** What the server is: whether it wants a key, whether it has the demo corpus, and for who has the key its models. */
+export const state = (key) => ask("playground/state", { headers: shown(key) });
 
 /** The demo corpus. */
 export const corpus = async () => (await ask("playground/corpus")).passages;
@@ -33,15 +33,18 @@ export const corpus = async () => (await ask("playground/corpus")).passages;
  * @param {AbortSignal} signal
  */
 export async function rank(asked, key, signal) {
-  if (/[^\x20-\x7e]/.test(key)) {
-    throw new Refused("The API key holds a character that no key can have.", "wrong_key");
-  }
   const started = performance.now();
-  const headers = { "content-type": "application/json" };
-  if (key) headers.authorization = `Bearer ${key}`;
+  const headers = { "content-type": "application/json", ...shown(key) };
   const body = JSON.stringify(asked);
   const answer = await ask("v1/rank", { method: "POST", headers, body, signal });
   return { ...answer, took_ms: performance.now() - started };
+}
+
+function shown(key) {
+  if (/[^\x20-\x7e]/.test(key)) {
+    throw new Refused("The API key holds a character that no key can have.", "wrong_key");
+  }
+  return key ? { authorization: `Bearer ${key}` } : {};
 }
 
 async function ask(path, options = {}) {

@@ -4,13 +4,14 @@ import { element } from "./columns.js";
 import { CANDIDATES, QUESTIONS, TEXT } from "./example.js";
 import { clear, fail } from "./failure.js";
 import { read, split } from "./passages.js";
-import { corpus, Refused } from "./server.js";
+import { corpus, Refused, state } from "./server.js";
 
-const KEY = "gpurerank-key";
 const at = (id) => document.getElementById(id);
 const method = (value) => document.querySelector(`input[name=method][value=${value}]`);
 
 let demo = [];
+// Asked for before it is chosen, as it takes a second to read.
+let fetched = null;
 let files = [];
 
 export const chosen = (name) => document.querySelector(`input[name=${name}]:checked`).value;
@@ -30,12 +31,19 @@ export function request(by, found) {
   return by === "cascade" ? { ...asked, candidates: candidates() } : asked;
 }
 
-/** Adapts the choices to what the server has. */
-export function adapt({ rerankers, embedders, needs_key: needsKey, demo: hasDemo }) {
-  fill("reranker", rerankers);
-  fill("embedder", embedders);
+/** Adapts the choices to what the server has; its models are known once the key is. */
+export async function adapt() {
+  const { models, needs_key: needsKey, demo: hasDemo } = await state(key());
   at("key-field").hidden = !needsKey;
   at("sources").hidden = !hasDemo;
+  // A failure is told where the corpus is chosen.
+  if (hasDemo) (fetched ??= corpus()).catch(() => null);
+  if (models) adaptMethods(models);
+}
+
+function adaptMethods({ rerankers, embedders }) {
+  fill("reranker", rerankers);
+  fill("embedder", embedders);
   const [cross, bi] = [rerankers.length > 0, embedders.length > 0];
   method("cross-encoder").disabled = !cross;
   method("bi-encoder").disabled = !bi;
@@ -47,8 +55,13 @@ export function adapt({ rerankers, embedders, needs_key: needsKey, demo: hasDemo
 
 /** Sets the example up and listens; `ask` is called when an example question is chosen. */
 export function prepare(ask) {
-  at("key").value = sessionStorage.getItem(KEY) ?? "";
-  at("key").oninput = () => sessionStorage.setItem(KEY, at("key").value);
+  at("key").onchange = () => adapt().catch(fail);
+  at("try").onclick = () => {
+    at("own-source").checked = true;
+    choose(ask);
+    loadExample(ask);
+    ask();
+  };
   at("example").onclick = () => loadExample(ask);
   at("text").oninput = at("split").onchange = count;
   at("files").onchange = async () => {
@@ -92,10 +105,20 @@ async function choose(ask) {
   suggest(source, ask);
   if (source === "demo" && !demo.length) {
     at("count").textContent = "Fetching it…";
-    demo = await corpus().catch((error) => (fail(error), []));
+    demo = await fetchCorpus();
     at("peek").replaceChildren(...demo.slice(0, 20).map((passage) => element("li", "", passage)));
   }
   count();
+}
+
+async function fetchCorpus() {
+  try {
+    return await (fetched ??= corpus());
+  } catch (error) {
+    fetched = null;
+    fail(error);
+    return [];
+  }
 }
 
 function suggest(source, ask) {
@@ -113,7 +136,8 @@ function suggest(source, ask) {
   at("query").value = QUESTIONS[source][0];
   at("candidates").value = CANDIDATES[source];
   // A cross-encoder takes its time for all of the demo corpus; a cascade does not.
-  if (source === "demo" && !method("cascade").disabled) method("cascade").checked = true;
+  const fitting = method(source === "demo" ? "cascade" : "cross-encoder");
+  if (!fitting.disabled) fitting.checked = true;
 }
 
 async function addFiles(list) {

@@ -11,7 +11,7 @@ export function changed(before, after, passages) {
   const [first, last] = [before.items[0], after.items[0]].map((item) => named(passages[item.index]));
   const moves = after.items.map((item) => ({ item, places: climbed(item, before) ?? 0 }));
   const best = moves.slice(0, 2 * TOP).reduce((a, b) => (b.places > a.places ? b : a));
-  const told = [first === last ? `${first} stays first.` : `First place goes from ${first} to ${last}.`];
+  const told = [first === last ? `${first} stays first.` : `First place goes from ${first} to ${last}, up from ${moves[0].places + 1}.`];
   if (best.places > 0 && best.item !== after.items[0]) {
     const { index, rank } = best.item;
     told.push(`The highest climb: ${named(passages[index])}, from ${rank + best.places} to ${rank}.`);
