@@ -70,6 +70,15 @@ function redraw() {
   at("more").textContent = `Show ${Math.min(longest - shown, AT_ONCE)} more of ${longest - shown}`;
 }
 
+function more() {
+  const { shown } = result;
+  result.shown += AT_ONCE;
+  redraw();
+  // On with the first that is new; of the answer's column, which is last beside others and first above them.
+  const rows = [...document.querySelectorAll(".rows")].at(NARROW.matches ? 0 : -1);
+  rows.children[shown]?.firstElementChild.focus();
+}
+
 function say(text) {
   at("summary").textContent = text;
 }
@@ -148,10 +157,7 @@ function listen() {
   };
   at("compare").onclick = () => unlessRunning(compareAll);
   at("cancel").onclick = () => running?.abort();
-  at("more").onclick = () => {
-    result.shown += AT_ONCE;
-    redraw();
-  };
+  at("more").onclick = more;
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") running?.abort();
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
