@@ -106,6 +106,9 @@ def test_wheel_holds_three_packages_and_their_files(tmp_path: Path) -> None:
         "gpurerank/demo/show.py",
         "gpurerank/evaluation/templates/report.html.j2",
         "gpurerank/evaluation/templates/report.css",
+        "gpurerank/server/page/index.html",
+        "gpurerank/server/page/page.css",
+        "gpurerank/server/page/page.js",
     ):
         assert wanted in names
     assert wheel.stat().st_size < 25_000_000

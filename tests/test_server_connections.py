@@ -285,3 +285,13 @@ def test_sigterm_under_load_answers_what_was_accepted(
     assert not torn
     assert "draining" in told
     assert "Traceback" not in told
+
+
+def test_requests_of_one_connection_share_no_call(server: Running) -> None:
+    short = {"query": QUERY, "passages": DOCUMENTS}
+    alone = server.post("/v1/rank", short).json()["usage"]
+    # Over 64 KiB the server pauses a connection, and who reads on lends it a context.
+    for _ in range(5):
+        long = {"query": QUERY, "passages": ["command " * 500 for _ in range(30)]}
+        assert server.post("/v1/rank", long).status_code == 200
+        assert server.post("/v1/rank", short).json()["usage"] == alone

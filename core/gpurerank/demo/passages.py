@@ -6,7 +6,7 @@ import ast
 import hashlib
 import re
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,15 +32,20 @@ class SourcePassage:
         return hashlib.sha256(f"{self.source}\0{self.text}".encode("utf-8", "replace")).hexdigest()
 
 
-def standard_library() -> list[SourcePassage]:
+def standard_library(modules: Collection[str] | None = None) -> list[SourcePassage]:
     """Docstrings over 30 characters of public modules, classes and functions.
 
     Read from the source files of the Python that runs this; nothing is imported.
+
+    Args:
+        modules: Top-level names that are read; None for all.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
     passages: dict[str, SourcePassage] = {}
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
+        if modules is not None and parts[0] not in modules:
+            continue
         if _LEFT_OUT.intersection(parts) or any(p[0] == "_" and p != "__init__" for p in parts):
             continue
         try:

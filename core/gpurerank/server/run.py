@@ -100,6 +100,8 @@ def server_of(service: Service) -> Server:
         timeout_graceful_shutdown=_WRITING_S,
         # No proxy is trusted to say who asks; nothing here depends on it.
         proxy_headers=False,
+        # Or a request on a connection that is kept takes over the deadline of the one before it.
+        reset_contextvars=True,
     )
     return Server(config, service)
 
