@@ -22,7 +22,7 @@ from gpurerank.server.models import ServedModels
 from gpurerank.server.options import Limits, Named, ServerOptions
 from tests.serving import DOCUMENTS, QUERY, Failing, Running, options_of, running
 
-KEY = "a-key-of-some-length-é"
+KEY = "a-key-of-some-length"
 LIMITS = Limits(body_bytes=4_000, passages=5, passage_chars=300, query_chars=100)
 ASKED = {"query": QUERY, "documents": DOCUMENTS}
 TEXTS = {"query": QUERY, "texts": DOCUMENTS}
@@ -191,7 +191,7 @@ def test_every_inference_route_asks_for_the_key(locked: Running) -> None:
     assert len(paths) >= 12
     for path in [*paths, "/v1/models", "/info"]:
         method = "POST" if path in paths else "GET"
-        for headers in ({}, {"x-api-key": "wrong"}, {"authorization": "Bearer wrong"}):
+        for headers in ({}, {b"x-api-key": b"wrong"}, {b"authorization": b"Bearer \xc3\xa9"}):
             answer = locked.client.request(method, path, headers=headers, content=b"{")
             assert answer.status_code == 401, path
             assert answer.headers["www-authenticate"] == "Bearer"
@@ -267,6 +267,8 @@ def test_a_lost_device_is_not_ready(model_folder: Callable[[str], str]) -> None:
         ({"host": "::"}, "--open-to-all"),
         ({"host": "example.org"}, "--open-to-all"),
         ({"api_key": "short"}, "8 characters"),
+        ({"api_key": "long enough"}, "blank"),
+        ({"api_key": "of-some-length-é"}, "ASCII"),
         ({"port": 65_536}, "65536"),
         ({"rerankers": (), "embedders": ()}, "nothing to serve"),
         ({"rerankers": (Named("a", "x"), Named("a", "y"))}, "'a'"),
