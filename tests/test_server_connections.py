@@ -140,6 +140,16 @@ def test_no_protocol_at_all_is_400(server: Running) -> None:
         assert to_the_end(connection).startswith(b"HTTP/1.1 400")
 
 
+def test_answers_are_sent_at_once_on_a_connection_that_is_kept(server: Running) -> None:
+    """Else each waits 40 ms for the client's acknowledgement of the one before."""
+    with server.connect() as connection:
+        connection.sendall(request_of(ASKED))
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+        for protocol in list(server.server.server_state.connections):
+            accepted = protocol.transport.get_extra_info("socket")  # type: ignore[union-attr]
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+
 def test_an_upgrade_that_is_not_spoken_is_ignored(server: Running) -> None:
     upgrade = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
     with server.connect() as connection:

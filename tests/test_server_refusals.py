@@ -67,7 +67,10 @@ def inference_paths(server: Running) -> list[str]:
         (b'{"query": "q", "documents": ["\xff"]}', "UTF-8"),
         (b'{"query": 1, "documents": ["a"]}', "query"),
         (b'{"query": "q", "documents": "a"}', "documents"),
-        (b'{"query": "q", "documents": ["a", null]}', "documents.1"),
+        (
+            b'{"query": "q", "documents": ["a", null]}',
+            "documents.1: Input should be a valid string;",
+        ),
         (b'{"query": "q", "documents": [{"title": "a"}]}', "documents.0"),
         (b'{"documents": ["a"]}', "query"),
         (b'{"query": "  ", "documents": ["a"]}', "query"),
