@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 
 import httpx
 import pytest
@@ -157,7 +158,36 @@ def test_an_upgrade_that_is_not_spoken_is_ignored(server: Running) -> None:
         assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
 
 
-def test_a_client_that_leaves_cancels_its_work_at_the_next_batch() -> None:
+@contextmanager
+def closed(server: Running, content: bytes) -> Iterator[None]:
+    """A client that has sent a request and then closes its connection."""
+    with server.connect() as connection:
+        connection.sendall(content)
+        yield
+
+
+@contextmanager
+def killed(server: Running, content: bytes) -> Iterator[None]:
+    """The same in a process of its own, that ends by SIGKILL."""
+    script = (
+        "import socket, sys; host, port = sys.argv[1:];"
+        " connection = socket.create_connection((host, int(port)));"
+        " connection.sendall(sys.stdin.buffer.read()); connection.recv(1)"
+    )
+    address = server.url.removeprefix("http://").split(":")
+    command = [sys.executable, "-c", script, *address]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as client:
+        assert client.stdin is not None
+        client.stdin.write(content)
+        client.stdin.close()
+        yield
+        client.kill()
+
+
+@pytest.mark.parametrize("client", [closed, killed])
+def test_a_client_that_leaves_cancels_its_work_at_the_next_batch(
+    client: Callable[[Running, bytes], AbstractContextManager[None]],
+) -> None:
     many = {"query": QUERY, "documents": [f"{d} {i} " * 12 for i in range(400) for d in DOCUMENTS]}
     with running(options_of("embedded", embedders=())) as server:
         engine = server.service.models.rerankers["tiny"]
@@ -167,15 +197,15 @@ def test_a_client_that_leaves_cancels_its_work_at_the_next_batch() -> None:
             assert stats is not None
             return stats.waiting_items
 
-        with server.connect() as connection:
-            connection.sendall(request_of(many))
+        with client(server, request_of(many)):
             eventually(lambda: waiting() > 0)
+            assert server.post("/v1/rerank", ASKED).status_code == 200
+            assert waiting() > 0
         eventually(lambda: server.sample("gpurerank_cancelled_total") == 1)
         eventually(lambda: waiting() == 0)
         stats = engine.stats()
         assert stats is not None
         assert stats.items < len(many["documents"])
-        # and others are answered
         assert server.post("/v1/rerank", ASKED).status_code == 200
         assert server.sample("gpurerank_requests_total", path="/v1/rerank", status="499") == 1
         assert server.sample("gpurerank_queued_tokens") == 0

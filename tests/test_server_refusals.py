@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -20,7 +21,16 @@ from gpurerank.errors import (
 )
 from gpurerank.server.models import ServedModels
 from gpurerank.server.options import Limits, Named, ServerOptions
-from tests.serving import DOCUMENTS, QUERY, Failing, Running, options_of, running
+from tests.serving import (
+    DOCUMENTS,
+    QUERY,
+    Failing,
+    Gate,
+    Running,
+    eventually,
+    options_of,
+    running,
+)
 
 KEY = "a-key-of-some-length"
 LIMITS = Limits(body_bytes=4_000, passages=5, passage_chars=300, query_chars=100)
@@ -255,12 +265,23 @@ def test_what_the_model_raises_has_a_status(
         assert server.client.get("/readyz").status_code == 200
 
 
-def test_a_lost_device_is_not_ready(model_folder: Callable[[str], str]) -> None:
+def test_a_lost_device_ends_the_server_with_a_failure(model_folder: Callable[[str], str]) -> None:
+    gate = Gate()
+
+    def change(models: ServedModels) -> None:
+        failing("tiny", DeviceError)(models)
+        models.rerankers["gate"] = Reranker.from_scorer(gate, name="gate")
+
     options = options_of(model_folder("bert"), embedders=())
-    with running(options, failing("tiny", DeviceError)) as server:
+    with running(options, change) as server, ThreadPoolExecutor(1) as threads:
+        other = threads.submit(server.post, "/v1/rerank", {**ASKED, "model": "gate"})
+        eventually(lambda: gate.calls == 1)
         assert server.post("/rerank", TEXTS).status_code == 503
-        assert server.client.get("/readyz").status_code == 503
-        assert server.client.get("/livez").status_code == 503
+        for path in ("/readyz", "/livez"):
+            assert httpx.get(f"{server.url}{path}").status_code == 503
+        gate.open.set()
+        assert other.result(30).status_code == 200
+        assert isinstance(server.ended.exception(30), DeviceError)
 
 
 @pytest.mark.parametrize(

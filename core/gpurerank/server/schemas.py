@@ -17,8 +17,8 @@ def _readable(value: Any) -> Any:
 
 Text = Annotated[str, BeforeValidator(_readable)]
 # What the page tells and the service checks, which answers an empty list with 400.
-_NOT_BLANK = {"minLength": 1, "pattern": r"\S"}
-_SOME = {"minItems": 1}
+_NOT_BLANK: dict[str, Any] = {"minLength": 1, "pattern": r"\S"}
+_SOME: dict[str, Any] = {"minItems": 1}
 Query = Annotated[Text, Field(json_schema_extra=_NOT_BLANK)]
 TopN = Annotated[int, Field(ge=0, description="Results returned at most.")]
 
