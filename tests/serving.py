@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,6 +36,7 @@ class Running:
     service: Service
     server: Server
     client: httpx.Client
+    ended: Future[None]
 
     @property
     def app(self) -> FastAPI:
@@ -77,20 +79,24 @@ def running(
     change(models)
     service = Service(options, models)
     server = server_of(service)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])))
+    threads = ThreadPoolExecutor(1)
     host, port = bound.getsockname()
     url = f"http://{host}:{port}"
-    thread.start()
+    ended = threads.submit(lambda: asyncio.run(server.serve(sockets=[bound])))
     try:
         with httpx.Client(base_url=url, timeout=60) as client:
             eventually(lambda: server.started)
-            yield Running(url, service, server, client)
+            yield Running(url, service, server, client, ended)
     finally:
         server.should_exit = True
-        thread.join(60)
+        wait([ended], 60)
+        threads.shutdown(wait=False)
         models.rerankers, models.embedders = given
         models.close()
-    assert not thread.is_alive()
+    # What the server raised, where the test has not asked for it.
+    assert ended.done()
+    if not service.lost:
+        ended.result()
 
 
 def eventually(claim: Callable[[], bool], within_s: float = 30.0) -> None:

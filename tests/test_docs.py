@@ -25,9 +25,11 @@ from llama_index.core.schema import TextNode
 
 from gpurerank.chroma import GPUEmbeddingFunction
 from gpurerank.cli import app
+from gpurerank.server.options import Named
 from langchain_gpurerank import GPUEmbeddings
 from llamaindex_gpurerank import GPUEmbedding
 from tests.fake_server import FakeServer, serving, speaking
+from tests.serving import options_of, running
 from tests.test_langchain import TEXTS
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +49,9 @@ STAND_INS = {
     "cuda:0,cuda:1": "cpu,cpu",
 }
 SERVER = "http://gpu-server:8000"
+# What this package serves itself, with the key that the page names.
+SERVED = "http://gpu-server:8787"
+KEY = "a-long-secret"
 TINY = ("bert", "causal_chat", "two_labels")
 
 
@@ -97,12 +102,31 @@ def server() -> Iterator[FakeServer]:
         yield fake
 
 
+@pytest.fixture(scope="session")
+def served(tiny: str) -> Iterator[str]:
+    """What answers at SERVED."""
+    named = (Named("best", tiny), Named("fast", tiny))
+    embedders = (Named("embedded", "embedded"),)
+    with running(options_of(tiny, rerankers=named, embedders=embedders, api_key=KEY)) as found:
+        yield found.url
+
+
+# Cohere's client has no way to close its connections.
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.parametrize("page", PYTHON_PAGES, ids=name_of)
 async def test_code_of_a_page_runs_from_top_to_bottom(
-    page: Path, names: dict[str, Any], model_folder: Callable[[str], str], server: FakeServer
+    page: Path,
+    names: dict[str, Any],
+    model_folder: Callable[[str], str],
+    server: FakeServer,
+    request: pytest.FixtureRequest,
 ) -> None:
     for line, code in blocks(page, python=True):
         code = code.replace(SERVER, server.url)
+        if SERVED in code:
+            code = code.replace(SERVED, request.getfixturevalue("served"))
         for theirs, ours in STAND_INS.items():
             code = code.replace(f'"{theirs}"', repr(model_folder(ours) if ours in TINY else ours))
         compiled = compile(

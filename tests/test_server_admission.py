@@ -66,39 +66,48 @@ def test_the_rate_follows_the_last_seconds(admission: Admission, clock: Clock) -
     assert admission.tokens_per_s == pytest.approx(4_000, rel=0.05)
 
 
-@pytest.mark.parametrize(("tokens", "retry_s"), [(1_500, 2), (600, 1), (9_000, 2)])
+@pytest.mark.parametrize(("tokens", "retry_s"), [(600, 1), (1_500, 2), (9_000, 2)])
 def test_over_the_limit_is_told_when_to_come(
     admission: Admission, tokens: int, retry_s: int
 ) -> None:
-    with admission.admitted(1_900):
+    with admission.admitted(600), admission.admitted(600), admission.admitted(600):
         with pytest.raises(Refusal) as refused, admission.admitted(tokens):
             pass
         assert refused.value.status == 429
         assert refused.value.retry_after_s == retry_s
         assert refused.value.response().headers["retry-after"] == str(retry_s)
-        assert admission.queued_tokens == 1_900
+        assert admission.queued_tokens == 1_800
 
 
 def test_after_that_time_it_is_let_in(admission: Admission, clock: Clock) -> None:
     first, second = admission.admitted(1_000), admission.admitted(900)
     first.__enter__()
     second.__enter__()
-    with pytest.raises(Refusal) as refused, admission.admitted(600):
+    with pytest.raises(Refusal) as refused, admission.admitted(900):
         pass
     assert refused.value.retry_after_s == 1
     clock.now += 1.0
     first.__exit__(None, None, None)
-    with admission.admitted(600):
-        assert admission.queued_tokens == 1_500
+    with admission.admitted(900):
+        assert admission.queued_tokens == 1_800
     second.__exit__(None, None, None)
 
 
 def test_it_recovers_at_once(admission: Admission) -> None:
-    with admission.admitted(2_000):
-        with pytest.raises(Refusal), admission.admitted(1):
+    with admission.admitted(1_000), admission.admitted(1_000):
+        with pytest.raises(Refusal), admission.admitted(1_000):
             pass
-    with admission.admitted(2_000):
+    with admission.admitted(1_000), admission.admitted(1_000):
         pass
+
+
+def test_a_small_request_does_not_wait_for_a_large_one(admission: Admission) -> None:
+    with admission.admitted(1_000_000), admission.admitted(900):
+        assert admission.queued_tokens == 1_000_900
+        with pytest.raises(Refusal), admission.admitted(900):
+            pass
+        with admission.admitted(600):
+            assert admission.queued_tokens == 1_001_500
 
 
 def test_where_nothing_waits_any_size_is_let_in(admission: Admission) -> None:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 
 import httpx
 import pytest
@@ -89,12 +90,19 @@ def test_a_slow_body_is_answered_408_and_closed(server: Running, headers: bytes)
     assert b"slow_body" in answer
 
 
-@pytest.mark.parametrize("parts", [1, 4])
-def test_headers_over_their_limit_are_400(server: Running, parts: int) -> None:
+@pytest.mark.parametrize("parts", [[9_000], [2_100] * 4])
+def test_headers_over_their_limit_are_400(server: Running, parts: list[int]) -> None:
     with server.connect() as connection:
-        for part in range(parts):
-            connection.sendall((START if part == 0 else b"") + b"X-A: " + b"b" * 9_000 + b"\r\n")
-        connection.sendall(b"\r\n")
+        connection.sendall(START)
+        for size in parts:
+            connection.sendall(b"X-A: " + b"b" * size + b"\r\n")
+        answer = connection.recv(65_536)
+    assert answer.startswith(b"HTTP/1.1 400")
+
+
+def test_headers_that_come_at_once_are_held_to_the_limit_too(server: Running) -> None:
+    with server.connect() as connection:
+        connection.sendall(START + b"X-A: " + b"b" * 9_000 + b"\r\n\r\n")
         answer = connection.recv(65_536)
     assert answer.startswith(b"HTTP/1.1 400")
 
@@ -133,6 +141,16 @@ def test_no_protocol_at_all_is_400(server: Running) -> None:
         assert to_the_end(connection).startswith(b"HTTP/1.1 400")
 
 
+def test_answers_are_sent_at_once_on_a_connection_that_is_kept(server: Running) -> None:
+    """Else each waits 40 ms for the client's acknowledgement of the one before."""
+    with server.connect() as connection:
+        connection.sendall(request_of(ASKED))
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+        for protocol in list(server.server.server_state.connections):
+            accepted = protocol.transport.get_extra_info("socket")  # type: ignore[union-attr]
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+
 def test_an_upgrade_that_is_not_spoken_is_ignored(server: Running) -> None:
     upgrade = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
     with server.connect() as connection:
@@ -140,7 +158,36 @@ def test_an_upgrade_that_is_not_spoken_is_ignored(server: Running) -> None:
         assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
 
 
-def test_a_client_that_leaves_cancels_its_work_at_the_next_batch() -> None:
+@contextmanager
+def closed(server: Running, content: bytes) -> Iterator[None]:
+    """A client that has sent a request and then closes its connection."""
+    with server.connect() as connection:
+        connection.sendall(content)
+        yield
+
+
+@contextmanager
+def killed(server: Running, content: bytes) -> Iterator[None]:
+    """The same in a process of its own, that ends by SIGKILL."""
+    script = (
+        "import socket, sys; host, port = sys.argv[1:];"
+        " connection = socket.create_connection((host, int(port)));"
+        " connection.sendall(sys.stdin.buffer.read()); connection.recv(1)"
+    )
+    address = server.url.removeprefix("http://").split(":")
+    command = [sys.executable, "-c", script, *address]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as client:
+        assert client.stdin is not None
+        client.stdin.write(content)
+        client.stdin.close()
+        yield
+        client.kill()
+
+
+@pytest.mark.parametrize("client", [closed, killed])
+def test_a_client_that_leaves_cancels_its_work_at_the_next_batch(
+    client: Callable[[Running, bytes], AbstractContextManager[None]],
+) -> None:
     many = {"query": QUERY, "documents": [f"{d} {i} " * 12 for i in range(400) for d in DOCUMENTS]}
     with running(options_of("embedded", embedders=())) as server:
         engine = server.service.models.rerankers["tiny"]
@@ -150,15 +197,15 @@ def test_a_client_that_leaves_cancels_its_work_at_the_next_batch() -> None:
             assert stats is not None
             return stats.waiting_items
 
-        with server.connect() as connection:
-            connection.sendall(request_of(many))
+        with client(server, request_of(many)):
             eventually(lambda: waiting() > 0)
+            assert server.post("/v1/rerank", ASKED).status_code == 200
+            assert waiting() > 0
         eventually(lambda: server.sample("gpurerank_cancelled_total") == 1)
         eventually(lambda: waiting() == 0)
         stats = engine.stats()
         assert stats is not None
         assert stats.items < len(many["documents"])
-        # and others are answered
         assert server.post("/v1/rerank", ASKED).status_code == 200
         assert server.sample("gpurerank_requests_total", path="/v1/rerank", status="499") == 1
         assert server.sample("gpurerank_queued_tokens") == 0

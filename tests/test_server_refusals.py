@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -20,9 +21,18 @@ from gpurerank.errors import (
 )
 from gpurerank.server.models import ServedModels
 from gpurerank.server.options import Limits, Named, ServerOptions
-from tests.serving import DOCUMENTS, QUERY, Failing, Running, options_of, running
+from tests.serving import (
+    DOCUMENTS,
+    QUERY,
+    Failing,
+    Gate,
+    Running,
+    eventually,
+    options_of,
+    running,
+)
 
-KEY = "a-key-of-some-length-é"
+KEY = "a-key-of-some-length"
 LIMITS = Limits(body_bytes=4_000, passages=5, passage_chars=300, query_chars=100)
 ASKED = {"query": QUERY, "documents": DOCUMENTS}
 TEXTS = {"query": QUERY, "texts": DOCUMENTS}
@@ -67,7 +77,10 @@ def inference_paths(server: Running) -> list[str]:
         (b'{"query": "q", "documents": ["\xff"]}', "UTF-8"),
         (b'{"query": 1, "documents": ["a"]}', "query"),
         (b'{"query": "q", "documents": "a"}', "documents"),
-        (b'{"query": "q", "documents": ["a", null]}', "documents.1"),
+        (
+            b'{"query": "q", "documents": ["a", null]}',
+            "documents.1: Input should be a valid string;",
+        ),
         (b'{"query": "q", "documents": [{"title": "a"}]}', "documents.0"),
         (b'{"documents": ["a"]}', "query"),
         (b'{"query": "  ", "documents": ["a"]}', "query"),
@@ -191,7 +204,7 @@ def test_every_inference_route_asks_for_the_key(locked: Running) -> None:
     assert len(paths) >= 12
     for path in [*paths, "/v1/models", "/info"]:
         method = "POST" if path in paths else "GET"
-        for headers in ({}, {"x-api-key": "wrong"}, {"authorization": "Bearer wrong"}):
+        for headers in ({}, {b"x-api-key": b"wrong"}, {b"authorization": b"Bearer \xc3\xa9"}):
             answer = locked.client.request(method, path, headers=headers, content=b"{")
             assert answer.status_code == 401, path
             assert answer.headers["www-authenticate"] == "Bearer"
@@ -252,12 +265,23 @@ def test_what_the_model_raises_has_a_status(
         assert server.client.get("/readyz").status_code == 200
 
 
-def test_a_lost_device_is_not_ready(model_folder: Callable[[str], str]) -> None:
+def test_a_lost_device_ends_the_server_with_a_failure(model_folder: Callable[[str], str]) -> None:
+    gate = Gate()
+
+    def change(models: ServedModels) -> None:
+        failing("tiny", DeviceError)(models)
+        models.rerankers["gate"] = Reranker.from_scorer(gate, name="gate")
+
     options = options_of(model_folder("bert"), embedders=())
-    with running(options, failing("tiny", DeviceError)) as server:
+    with running(options, change) as server, ThreadPoolExecutor(1) as threads:
+        other = threads.submit(server.post, "/v1/rerank", {**ASKED, "model": "gate"})
+        eventually(lambda: gate.calls == 1)
         assert server.post("/rerank", TEXTS).status_code == 503
-        assert server.client.get("/readyz").status_code == 503
-        assert server.client.get("/livez").status_code == 503
+        for path in ("/readyz", "/livez"):
+            assert httpx.get(f"{server.url}{path}").status_code == 503
+        gate.open.set()
+        assert other.result(30).status_code == 200
+        assert isinstance(server.ended.exception(30), DeviceError)
 
 
 @pytest.mark.parametrize(
@@ -267,6 +291,8 @@ def test_a_lost_device_is_not_ready(model_folder: Callable[[str], str]) -> None:
         ({"host": "::"}, "--open-to-all"),
         ({"host": "example.org"}, "--open-to-all"),
         ({"api_key": "short"}, "8 characters"),
+        ({"api_key": "long enough"}, "blank"),
+        ({"api_key": "of-some-length-é"}, "ASCII"),
         ({"port": 65_536}, "65536"),
         ({"rerankers": (), "embedders": ()}, "nothing to serve"),
         ({"rerankers": (Named("a", "x"), Named("a", "y"))}, "'a'"),

@@ -46,7 +46,10 @@ def _decoded(kind: Any, value: Any, place: str) -> Any:
 
 def _record(kind: Any, value: dict[str, Any], place: str) -> Any:
     names = {each.name for each in fields(kind)}
-    if set(value) != names:
+    # A report of a time when there was less to measure is read too.
+    optional = {f.name for f in fields(kind) if f.default is None}
+    if not names - optional <= set(value) <= names:
         raise DataError(f"{place} has the fields {sorted(value)}; it must have {sorted(names)}")
     hints = typing.get_type_hints(kind)
-    return kind(**{name: _decoded(hints[name], value[name], f"{place}.{name}") for name in names})
+    found = {n: _decoded(hints[n], each, f"{place}.{n}") for n, each in value.items()}
+    return kind(**found)

@@ -18,6 +18,11 @@ def number(value: float) -> str:
     return f"{value:.{1 if value >= 10 else 2 if value >= 1 else 3}f}"
 
 
+def percent(value: float | None) -> str:
+    """A change, with its sign."""
+    return "not measured" if value is None else f"{value:+.1f} %"
+
+
 def skipped(seconds: float | None) -> str:
     """What stands in place of a figure; empty where there is one."""
     return "" if seconds is None else f"skipped, about {number(seconds)} s"

@@ -182,3 +182,56 @@ class OverheadRecord:
     def added_ms(self) -> float:
         """The difference of the medians."""
         return self.through_plugin.median_ms - self.core.median_ms
+
+
+@dataclass(frozen=True, slots=True)
+class OverloadRecord:
+    """More requests than the server can answer, sent at a steady rate.
+
+    Attributes:
+        queued_s: Work that the server lets wait.
+        goodput_per_s: Requests answered with 200 a second, to the last such answer.
+        without_retry_after: Of those refused with 429.
+        other_statuses: Neither 200 nor 429.
+        growth_percent: Of the server's resident memory; None where it is not told.
+        recovered_s: From the last answer until single requests take their usual time again.
+    """
+
+    seconds: float
+    queued_s: float
+    offered_per_s: float
+    peak_per_s: float
+    goodput_per_s: float
+    sent: int
+    accepted: int
+    refused: int
+    without_retry_after: int
+    other_statuses: int
+    accepted_p95_ms: float | None
+    refused_p95_ms: float | None
+    growth_percent: float | None
+    recovered_s: float | None
+
+
+@dataclass(slots=True)
+class HttpRecord:
+    """The same load on the model in this process and on the server, in seconds, one a round.
+
+    Attributes:
+        pairs: Of one round.
+        http_ms: One value a request, of all rounds.
+    """
+
+    connections: int
+    passages: int
+    pairs: int = 0
+    in_process_s: list[float] = field(default_factory=list)
+    http_s: list[float] = field(default_factory=list)
+    http_ms: list[float] = field(default_factory=list)
+    overload: OverloadRecord | None = None
+    skipped_s: float | None = None
+
+    @property
+    def share(self) -> float:
+        """The server's throughput over the model's in this process."""
+        return statistics.median(self.in_process_s) / statistics.median(self.http_s)

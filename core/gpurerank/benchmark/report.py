@@ -11,6 +11,7 @@ from gpurerank.benchmark.records import (
     BesideRecord,
     ConcurrencyCell,
     ContenderRecord,
+    HttpRecord,
     LatencyCell,
     MatrixRate,
     OverheadRecord,
@@ -40,6 +41,7 @@ class ModelRecord:
     split: SplitRecord | None = None
     peaks: list[PeakRecord] = field(default_factory=list)
     soak: SoakRecord | None = None
+    http: HttpRecord | None = None
 
     def disagreeing(self) -> set[str]:
         """The contenders whose scores are not those of the reference."""

@@ -10,8 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from gpurerank.benchmark.http_lines import http_lines
 from gpurerank.benchmark.latency_table import latency_table
-from gpurerank.benchmark.layout import number, skipped, tail, titled
+from gpurerank.benchmark.layout import number, percent, skipped, tail, titled
 from gpurerank.benchmark.records import Agreement, ConcurrencyCell, ContenderRecord, SoakRecord
 from gpurerank.benchmark.report import ModelRecord, Report
 
@@ -137,6 +138,8 @@ def _lines(model: ModelRecord) -> Iterator[Text]:
             one, many = (statistics.median(t) for t in (split.one_call_s, split.many_calls_s))
             said = f"{number(one)} s in one call, {number(many)} s in {split.calls} calls"
         yield Text(f"{split.candidates:,} candidates: {said}")
+    if model.http is not None:
+        yield from http_lines(model.http)
     if model.soak is not None:
         yield _soak(model.soak)
 
@@ -144,14 +147,10 @@ def _lines(model: ModelRecord) -> Iterator[Text]:
 def _soak(soak: SoakRecord) -> Text:
     said = (
         f"soak of {soak.seconds:g} s: {soak.calls:,} calls, {soak.pairs:,} pairs,"
-        f" {soak.errors} errors, resident memory {_percent(soak.resident_growth_percent)},"
-        f" GPU memory {_percent(soak.gpu_growth_percent)}"
+        f" {soak.errors} errors, resident memory {percent(soak.resident_growth_percent)},"
+        f" GPU memory {percent(soak.gpu_growth_percent)}"
     )
     return Text(f"{said}; first error: {soak.first_error}" if soak.errors else said)
-
-
-def _percent(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:+.1f} %"
 
 
 def _overhead(report: Report) -> Table:

@@ -34,6 +34,7 @@ class Admission:
     def __init__(self, queued_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.queued_tokens = 0
         self.tokens_per_s = _FIRST_RATE
+        self._waiting: list[int] = []
         self._queued_s = queued_s
         self._clock = clock
         self._busy_since: float | None = None
@@ -53,20 +54,23 @@ class Admission:
         if self.queued_tokens == 0:
             self._busy_since = self._clock()
         self.queued_tokens += tokens
+        self._waiting.append(tokens)
         answered = False
         try:
             yield
             answered = True
         finally:
             self.queued_tokens -= tokens
+            self._waiting.remove(tokens)
             self._measure(tokens if answered else 0)
 
     def _check(self, tokens: int) -> None:
-        wait_s = self.queued_tokens / self.tokens_per_s
-        over_s = wait_s + tokens / self.tokens_per_s - self._queued_s
-        if self.queued_tokens and over_s > 0:
+        # Models serve in turns by tokens: of a larger request it waits for as much as its own.
+        ahead = sum(min(tokens, other) for other in self._waiting)
+        over_s = (ahead + tokens) / self.tokens_per_s - self._queued_s
+        if ahead and over_s > 0:
             # When nothing waits, even what is larger than the whole queue is let in.
-            retry_s = max(1, math.ceil(min(over_s, wait_s)))
+            retry_s = max(1, math.ceil(min(over_s, ahead / self.tokens_per_s)))
             raise Refusal(
                 429,
                 f"{self.queued_tokens:,} tokens wait already; try again in {retry_s} s",

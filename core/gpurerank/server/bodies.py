@@ -13,6 +13,8 @@ from gpurerank.server.options import Limits
 from gpurerank.server.refusal import Refusal
 
 Body = TypeVar("Body", bound=BaseModel)
+# Of what is wrong with a body; ten thousand documents may all be.
+_MOST_TOLD = 3
 
 
 async def read_json(request: Request, limits: Limits) -> dict[str, Any]:
@@ -69,9 +71,19 @@ def checked(model: type[Body], found: dict[str, Any]) -> Body:
     try:
         return model.model_validate(found)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise Refusal(422, f"{where or 'the body'}: {first['msg']}", "invalid") from None
+        found_wrong = error.errors(include_input=False, include_url=False)
+        told = dict.fromkeys(f"{_place(each['loc'])}: {_said(each['msg'])}" for each in found_wrong)
+        raise Refusal(422, "; ".join(list(told)[:_MOST_TOLD]), "invalid") from None
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    # Where a field may be one of several types pydantic names the type between.
+    parts = [str(p) for p in location if isinstance(p, int) or (p.isidentifier() and p.islower())]
+    return ".".join(parts) or "the body"
+
+
+def _said(message: str) -> str:
+    return message.removeprefix("Value error, ").split(" or instance of ")[0]
 
 
 def _check_headers(request: Request, limits: Limits) -> None:

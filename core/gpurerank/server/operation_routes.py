@@ -8,22 +8,22 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from gpurerank.server.answers import JSON, ModelList
 from gpurerank.server.metrics import engines
 from gpurerank.server.refusal import Refusal
-from gpurerank.server.routing import key_required, service_of
+from gpurerank.server.routing import key_required, refusals, service_of
 
 # A batch takes about 0.05 s; a worker that is silent this long hangs.
 _HUNG_S = 60.0
 
 router = APIRouter()
-guarded = APIRouter(dependencies=[Depends(key_required)])
+guarded = APIRouter(dependencies=[Depends(key_required)], responses=refusals(401))
 _STARTED = int(time.time())
 
 
-@router.get("/livez", operation_id="livez", response_model=None)
+@router.get("/livez", operation_id="livez", response_model=None, responses=refusals(503))
 async def live(request: Request) -> JSON:
     """Alive: every busy device has ended a batch lately."""
     _check_devices(request)
@@ -37,8 +37,8 @@ async def live(request: Request) -> JSON:
     return JSON({"status": "ok", "heartbeat_age_s": ages})
 
 
-@router.get("/readyz", operation_id="readyz", response_model=None)
-@router.get("/health", operation_id="health", response_model=None)
+@router.get("/readyz", operation_id="readyz", response_model=None, responses=refusals(503))
+@router.get("/health", operation_id="health", response_model=None, responses=refusals(503))
 async def ready(request: Request) -> JSON:
     """Ready: takes work."""
     _check_devices(request)
@@ -52,7 +52,7 @@ def _check_devices(request: Request) -> None:
         raise Refusal(503, "a device is lost; only a new process helps", "lost")
 
 
-@router.get("/metrics", operation_id="metrics", response_model=None)
+@router.get("/metrics", operation_id="metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Counters for Prometheus."""
     text = generate_latest(service_of(request).metrics.registry)

@@ -15,7 +15,7 @@ from gpurerank.server.answers import ErrorAnswer
 from gpurerank.server.service import Service
 
 _TEMPLATE = "#/components/schemas/{model}"
-_REFUSALS: dict[int | str, dict[str, Any]] = {
+_REFUSALS: dict[int, dict[str, Any]] = {
     400: {"description": "Nothing to work on."},
     401: {"description": "The API key is missing or wrong."},
     404: {"description": "No such model."},
@@ -55,6 +55,11 @@ async def accepted(request: Request) -> AsyncIterator[None]:
         yield
 
 
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What the page tells of answers that are none."""
+    return {status: {**_REFUSALS[status], "model": ErrorAnswer} for status in statuses}
+
+
 def inference_router() -> APIRouter:
     """A router whose routes all ask for the key."""
     # The schemes are for the page; ``key_required`` decides.
@@ -72,7 +77,7 @@ def route(
     refs = [{"$ref": _TEMPLATE.format(model=body.__name__)} for body in bodies]
     schema: dict[str, Any] = refs[0] if len(refs) == 1 else {"anyOf": refs}
     extra = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-    refusals = {status: {**told, "model": ErrorAnswer} for status, told in _REFUSALS.items()}
+    responses: dict[int | str, Any] = {200: {"model": answer}, **refusals(*_REFUSALS)}
 
     def add(endpoint: Callable[..., Any]) -> Callable[..., Any]:
         for path in paths:
@@ -85,7 +90,7 @@ def route(
                 name=name,
                 openapi_extra=extra,
                 response_model=None,
-                responses={200: {"model": answer}, **refusals},
+                responses=responses,
             )
         endpoint.__dict__.setdefault("bodies", bodies)
         return endpoint

@@ -12,7 +12,7 @@ from types import FrameType
 
 import uvicorn
 
-from gpurerank.errors import InputError
+from gpurerank.errors import DeviceError, InputError
 from gpurerank.server import logs
 from gpurerank.server.app import build_app
 from gpurerank.server.models import ServedModels
@@ -27,11 +27,25 @@ _WRITING_S = 2
 
 
 class Server(uvicorn.Server):
-    """uvicorn, that tells the service when it is asked to end."""
+    """uvicorn, that tells the service when it is asked to end, and ends with a lost device."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serves until it is asked to end.
+
+        Raises:
+            DeviceError: A device is lost: whoever watches the process starts a new one.
+        """
+        await super().serve(sockets)
+        if self._service.lost:
+            raise DeviceError("a device is lost; only a new process helps")
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether it is time to end."""
+        return await super().on_tick(counter) or self._service.lost
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answers what was accepted within the drain limit, then ends.
@@ -65,7 +79,7 @@ def serve(options: ServerOptions, listening: Callable[[str], None] = lambda _: N
 
     Raises:
         InputError: An option is wrong, or the address cannot be listened on.
-        GPURerankError: A model cannot be loaded.
+        GPURerankError: A model cannot be loaded, or a device was lost.
     """
     options.check()
     bound = bind(options)
@@ -113,7 +127,8 @@ def bind(options: ServerOptions) -> socket.socket:
         InputError: The address cannot be listened on.
     """
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio switches Nagle's wait off only for sockets that name their protocol.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((options.host.strip("[]"), options.port))

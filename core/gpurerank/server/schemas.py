@@ -16,6 +16,10 @@ def _readable(value: Any) -> Any:
 
 
 Text = Annotated[str, BeforeValidator(_readable)]
+# What the page tells and the service checks, which answers an empty list with 400.
+_NOT_BLANK: dict[str, Any] = {"minLength": 1, "pattern": r"\S"}
+_SOME: dict[str, Any] = {"minItems": 1}
+Query = Annotated[Text, Field(json_schema_extra=_NOT_BLANK)]
 TopN = Annotated[int, Field(ge=0, description="Results returned at most.")]
 
 
@@ -35,8 +39,8 @@ class RerankRequest(Schema):
     """Cohere v1 and v2, Jina, Voyage, vLLM, Infinity, LiteLLM."""
 
     model: Text | None = None
-    query: Text
-    documents: list[Text | TextDocument]
+    query: Query
+    documents: list[Text | TextDocument] = Field(json_schema_extra=_SOME)
     top_n: TopN | None = None
     top_k: TopN | None = Field(default=None, description="Voyage's name for top_n.")
     return_documents: bool | None = None
@@ -54,8 +58,8 @@ class RerankRequest(Schema):
 class TextsRequest(Schema):
     """text-embeddings-inference's rerank."""
 
-    query: Text
-    texts: list[Text]
+    query: Query
+    texts: list[Text] = Field(json_schema_extra=_SOME)
     raw_scores: bool | None = Field(default=None, description="Logits in place of scores.")
     return_text: bool | None = None
     truncate: bool | None = Field(default=None, description="Accepted; nothing is cut.")
@@ -64,6 +68,12 @@ class TextsRequest(Schema):
 
 class ScoreRequest(Schema):
     """vLLM's score: each with each, or one with all."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"required": ["text_1", "text_2"]}, {"required": ["queries", "documents"]}]
+        }
+    )
 
     model: Text | None = None
     text_1: Text | list[Text] | None = None
@@ -88,8 +98,8 @@ class ScoreRequest(Schema):
 class RankRequest(Schema):
     """This package's own: everything that a ranking knows of itself."""
 
-    query: Text
-    passages: list[Text]
+    query: Query
+    passages: list[Text] = Field(json_schema_extra=_SOME)
     model: Text | None = None
     method: Literal["cross-encoder", "bi-encoder", "cascade"] = "cross-encoder"
     candidates: Annotated[int, Field(ge=1)] = Field(
@@ -132,7 +142,7 @@ class EmbedRequest(Schema):
 class CohereEmbedRequest(Schema):
     """Cohere's embed, version 2."""
 
-    texts: list[Text]
+    texts: list[Text] = Field(json_schema_extra=_SOME)
     model: Text | None = None
     input_type: Text | None = None
     embedding_types: list[Literal["float"]] | None = None
