@@ -19,26 +19,32 @@ from gpurerank.benchmark import options as asked
 from gpurerank.benchmark.agreement import compare
 from gpurerank.benchmark.concurrency import call_together
 from gpurerank.benchmark.contenders import OURS, SEEN, Contender
+from gpurerank.benchmark.http_lines import http_lines
 from gpurerank.benchmark.latency import measure_latency, planned
 from gpurerank.benchmark.latency_table import latency_table
+from gpurerank.benchmark.load import LoadJob, run_load
 from gpurerank.benchmark.options import BenchOptions
 from gpurerank.benchmark.overhead import measure_overhead
 from gpurerank.benchmark.records import (
     ContenderRecord,
+    HttpRecord,
     LatencyCell,
     MatrixRate,
+    OverloadRecord,
     Setting,
     Timing,
 )
 from gpurerank.benchmark.report import ModelRecord, Report
 from gpurerank.benchmark.rounds import Budget, Pace, p95, rotated
+from gpurerank.benchmark.server_process import serving
 from gpurerank.benchmark.shapes import ModelShape
 from gpurerank.benchmark.soak import growth_percent
 from gpurerank.benchmark.stand_ins import BenchModel, unigram_tokenizer
 from gpurerank.benchmark.subject import Subject
 from gpurerank.benchmark.texts import Request, TextMaker, realistic_words
-from gpurerank.errors import DataError, InputError
+from gpurerank.errors import DataError, InputError, ModelError
 from gpurerank.models.hardware import Hardware
+from tests.serving import options_of, running
 from tests.tiny_models import bytelevel_tokenizer, wordpiece_tokenizer
 
 SHAPE = ModelShape(layers=2, hidden=32, intermediate=48)
@@ -270,6 +276,63 @@ def test_growth_leaves_the_warm_up_out() -> None:
     assert growth_percent([1] * 9) is None
 
 
+def test_load_is_sent_and_its_outcomes_told(tiny: str, tmp_path: Path) -> None:
+    bodies = tmp_path / "bodies"
+    good = {"query": "a", "documents": ["b", "c"]}
+    bodies.write_text("\n".join(json.dumps(each) for each in [good] * 5 + [{"query": "a"}]))
+    with running(options_of(tiny, embedders=())) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        for job in (
+            LoadJob(host, int(port), str(bodies), connections=2),
+            LoadJob(host, int(port), str(bodies), rate=200.0),
+        ):
+            outcomes = run_load(job)
+            assert sorted(outcome.status for outcome in outcomes) == [200] * 5 + [422]
+            assert all(0 <= outcome.sent_s < outcome.answered_s for outcome in outcomes)
+            assert not any(outcome.has_retry_after for outcome in outcomes)
+    with pytest.raises(OSError, match=r"[Cc]onnect"):
+        run_load(LoadJob(host, int(port), str(bodies), connections=1))
+
+
+def test_a_server_that_does_not_start_says_why() -> None:
+    with pytest.raises(ModelError, match="/no/such/folder"), serving(["-r", "/no/such/folder"]):
+        pass
+
+
+def overload(**changed: Any) -> OverloadRecord:
+    found: dict[str, Any] = {
+        "seconds": 15.0,
+        "queued_s": 2.0,
+        "offered_per_s": 20.0,
+        "peak_per_s": 10.0,
+        "goodput_per_s": 9.5,
+        "sent": 300,
+        "accepted": 160,
+        "refused": 140,
+        "without_retry_after": 0,
+        "other_statuses": 0,
+        "accepted_p95_ms": 2_100.0,
+        "refused_p95_ms": 3.0,
+        "growth_percent": 1.25,
+        "recovered_s": 0.5,
+    }
+    return OverloadRecord(**{**found, **changed})
+
+
+def test_what_was_measured_over_http_is_told() -> None:
+    record = HttpRecord(64, 20, 1_280, [2.0, 1.0, 4.0], [4.0, 2.5, 2.0], [9.0] * 30, overload())
+    told, more = (str(line) for line in http_lines(record))
+    assert "512 pairs/s, 80% of the 640" in told
+    assert "goodput 95% of it; 160 answered (p95 2,100 ms); 140 refused with 429" in more
+    assert "Retry-After" not in more
+    bad = overload(without_retry_after=3, recovered_s=None)
+    _, more = map(str, http_lines(HttpRecord(64, 20, 10, [1.0], [1.0], [1.0], bad)))
+    assert "3 of 429 without Retry-After" in more
+    assert "not recovered" in more
+    (skipped,) = http_lines(HttpRecord(64, 20, skipped_s=90.0))
+    assert "skipped, about 90.0 s" in str(skipped)
+
+
 def report() -> Report:
     record = ModelRecord("m", "random", "stand-in")
     record.contenders = [ContenderRecord(OURS, "s", "float32", [Setting("float32", 8, 9, 1.5)])]
@@ -282,6 +345,14 @@ def test_a_report_reads_back_as_it_was_written() -> None:
     written = report().to_json()
     assert Report.from_json(written) == report()
     assert json.loads(written)["models"][0]["latency"][0]["timings"][0]["times_ms"] == [1.0, 2.5]
+
+
+def test_a_report_of_a_time_with_fewer_sections_is_read() -> None:
+    value = json.loads(report().to_json())
+    del value["models"][0]["http"]
+    assert Report.from_json(json.dumps(value)) == report()
+    (kept,) = (Path(__file__).parent.parent / "docs/benchmarks").glob("*.json")
+    assert Report.from_json(kept.read_text()).models[0].http is None
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ CONNECTIONS = 64
 PASSAGES = 20
 # Of each connection in a round, so that most of the time all of them wait for an answer.
 REQUESTS_EACH = 3
+# Requests that tell how long a round takes.
+SAMPLED = 8
 OVERLOAD_TIMES = 2
 OVERLOAD_S = 15.0
 # The server's default lets 20 s of work wait: more than a short overload brings together.
@@ -42,7 +44,7 @@ def measure_http(subject: Subject) -> None:
         return
     record = subject.record.http = HttpRecord(CONNECTIONS, PASSAGES)
     budget = Budget(subject.options.limit_s, subject.most_rounds)
-    round_s = _round_s(subject)
+    round_s = _round_s(subject, ours)
     if not budget.allows(budget.needed_s(round_s)):
         record.skipped_s = round(budget.needed_s(round_s), 1)
         return
@@ -80,10 +82,12 @@ def _requests(subject: Subject, count: int) -> list[Request]:
     return [subject.texts.request(REALISTIC, PASSAGES) for _ in range(count)]
 
 
-def _round_s(subject: Subject) -> float:
+def _round_s(subject: Subject, ours: Contender) -> float:
     """About what one round takes: both ways, each all requests of all connections."""
-    work = sum(subject.work(request.lengths) for request in _requests(subject, CONNECTIONS))
-    return 2 * REQUESTS_EACH * subject.pace.estimate_s(OURS, work)
+    requests = _requests(subject, 2 * SAMPLED)
+    _in_process_s(ours, requests[:SAMPLED])
+    sample_s = _in_process_s(ours, requests[SAMPLED:])
+    return 2 * REQUESTS_EACH * CONNECTIONS / SAMPLED * sample_s
 
 
 def _compare(

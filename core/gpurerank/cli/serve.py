@@ -19,11 +19,9 @@ def serve(
     ] = None,
     embedder: Annotated[
         list[str] | None,
-        typer.Option("--embedder", "-e", help="NAME=MODEL or MODEL; may be repeated."),
+        typer.Option("--embedder", "-e", help="The same. Without any: one of each, embedded."),
     ] = None,
-    demo: Annotated[
-        bool, typer.Option("--demo", help="The embedded models, and a corpus to play with.")
-    ] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="With a corpus for the playground.")] = False,
     host: Annotated[str, typer.Option(envvar="GPURERANK_HOST", help="Address.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar="GPURERANK_PORT", help="0 for any.")] = 8787,
     api_key: Annotated[
@@ -39,9 +37,9 @@ def serve(
     cached_scores: Annotated[int, typer.Option(help="Scores remembered in memory.", min=0)] = 0,
     max_passages: Annotated[int, typer.Option(help="Of one request.", min=1)] = 10_000,
     max_body_mb: Annotated[int, typer.Option(help="Of one request's body.", min=1)] = 32,
-    queued_s: Annotated[float, typer.Option(help="Work that may wait; more gets 429.")] = 20.0,
-    answer_s: Annotated[float, typer.Option(help="What a request may take.")] = 120.0,
-    drain_s: Annotated[float, typer.Option(help="What accepted work gets after SIGTERM.")] = 30.0,
+    queued_s: Annotated[float, typer.Option(help="Waiting work; over it 429.")] = 20.0,
+    answer_s: Annotated[float, typer.Option(help="Of a request.")] = 120.0,
+    drain_s: Annotated[float, typer.Option(help="For what was accepted, to end.")] = 30.0,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
