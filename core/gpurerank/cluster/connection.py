@@ -12,6 +12,8 @@ try:
 except ImportError as error:
     raise MissingExtraError("Ray is not installed: pip install 'gpurerank[ray]'") from error
 
+_NAMESPACE = "gpurerank"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replicas:
@@ -72,7 +74,13 @@ def join(address: str | None = None) -> None:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        ray.init(address=address, namespace="gpurerank", log_to_driver=False)
+        ray.init(address=address, namespace=_NAMESPACE, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(f"no Ray cluster at {address or 'this machine'}: {reason}") from error
+
+
+def start() -> None:
+    """Starts a cluster of this machine alone, which ends with this process or ``ray.shutdown``."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(address="local", namespace=_NAMESPACE, include_dashboard=False, log_to_driver=False)
