@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -49,25 +50,25 @@ def run(
     """
     options.check()
     host, port = _free_address(options)
-    with _asked_to_end() as ended:
-        if address is None:
-            # A process of this cluster has this one's variables; one of another is told them.
-            os.environ.update(_FRONT)
-            start()
-        else:
-            join(address)
-        try:
-            _check_unserved()
-            fitted = replace(options, replicas=options.replicas.fitted())
-            with _serving(options, host, port, told=address is not None):
-                _deploy(fitted, ended)
-                if not ended.is_set():
-                    listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-                ended.wait()
-                # Before Serve itself, whose end would take the proxies from those who wait.
-                serve.delete(_NAME)
-        finally:
-            ray.shutdown()
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    if address is None:
+        # A process of this cluster has this one's variables; one of another is told them.
+        os.environ.update(_FRONT)
+        start()
+    else:
+        join(address)
+    try:
+        _check_unserved()
+        fitted = replace(options, replicas=options.replicas.fitted())
+        with _asked_to_end() as ended, _serving(options, host, port, joined=address is not None):
+            _deploy(fitted, ended)
+            if not ended.is_set():
+                listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+            ended.wait()
+            # Before Serve itself, whose end would take the proxies from those who wait.
+            serve.delete(_NAME)
+    finally:
+        ray.shutdown()
 
 
 def _check_unserved() -> None:
@@ -79,17 +80,19 @@ def _check_unserved() -> None:
 
 
 @contextmanager
-def _serving(options: ApplicationOptions, host: str, port: int, *, told: bool) -> Iterator[None]:
+def _serving(options: ApplicationOptions, host: str, port: int, *, joined: bool) -> Iterator[None]:
     limits = options.server.limits
     http = HTTPOptions(host=host, port=port, request_timeout_s=limits.body_s + limits.answer_s)
-    controller: dict[str, Any] | None = {"runtime_env": {"env_vars": _FRONT}} if told else None
+    controller: dict[str, Any] | None = {"runtime_env": {"env_vars": _FRONT}} if joined else None
     try:
         # A proxy that takes its time at first is started again.
         with suppress(RayActorError):
             serve.start(http_options=http, controller_options=controller)
         yield
     finally:
-        serve.shutdown()
+        # A cluster of one's own ends whole.
+        if joined:
+            serve.shutdown()
 
 
 def _deploy(options: ApplicationOptions, ended: threading.Event) -> None:
@@ -121,7 +124,10 @@ def _free_address(options: ApplicationOptions) -> tuple[str, int]:
 
 @contextmanager
 def _asked_to_end() -> Iterator[threading.Event]:
-    """An event that SIGTERM and the first SIGINT set; the second SIGINT interrupts."""
+    """An event that SIGTERM and the first SIGINT set; the second SIGINT interrupts.
+
+    Enter it on a cluster: Ray takes SIGTERM for a crash.
+    """
     asked = threading.Event()
     before = {sig: signal.getsignal(sig) for sig in (signal.SIGTERM, signal.SIGINT)}
 
