@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gpurerank.client.embedder import RemoteEmbedder
     from gpurerank.client.retry import Retry
     from gpurerank.client.scorer import RemoteScorer
+    from gpurerank.cluster.pool import RayScorer
     from gpurerank.cross_encoder import CrossEncoder
     from gpurerank.embedding import open_embedder
     from gpurerank.engine.registry import free_models
@@ -49,6 +50,7 @@ _HOMES = {
     "client.embedder": ("RemoteEmbedder",),
     "client.retry": ("Retry",),
     "client.scorer": ("RemoteScorer",),
+    "cluster.pool": ("RayScorer",),
     "cross_encoder": ("CrossEncoder",),
     "errors": (
         "ClosedError",
@@ -96,6 +98,7 @@ __all__ = [
     "PairScorer",
     "RankedPassage",
     "Ranker",
+    "RayScorer",
     "RemoteEmbedder",
     "RemoteError",
     "RemoteScorer",
