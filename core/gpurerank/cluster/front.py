@@ -1,15 +1,20 @@
 """What stands in Ray Serve's proxies before the replicas, so that no request ends with one of them.
 
-Serve answers a request whose replica died with a bare 500, and its own refusals are plain text.
-Here a request is sent again, to another replica, while nothing of an answer was sent: scoring
-twice changes nothing. No other path is touched than those on which this package's models work.
+Serve answers a request whose replica died with a bare 500; where one died before it accepted,
+Serve asks another, which waits for a body that is gone. Serve's own refusals are plain text. Here
+the body travels with the request (``body.py``), and a request is sent again while nothing of an
+answer was sent: scoring twice changes nothing. No other path is touched than those on which this
+package's models work.
 """
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gpurerank.cluster.body import KEY
 from gpurerank.server.refusal import Refusal
 
 # Serve's proxies ask this variable's value for middleware when they start.
@@ -22,8 +27,9 @@ PATHS = (
 )  # fmt: skip
 # A request that kills whatever works on it is given up soon.
 _ATTEMPTS = 3
-# What a replica takes by default; of a larger request no copy is held.
+# What a replica takes by default.
 _KEPT_BYTES = 32 << 20
+_BODY_S = 30.0
 
 _OF_SERVE = {
     404: Refusal(
@@ -36,6 +42,7 @@ _OF_SERVE = {
     429: Refusal(429, "every replica is full; try again", "overloaded", retry_after_s=1),
     503: Refusal(503, "no replica can be had", "unavailable", retry_after_s=5),
 }
+_SLOW = Refusal(408, f"the body did not arrive within {_BODY_S:g} s", "slow_body")
 _LOST = Refusal(503, "the replicas that worked on this were lost", "lost", retry_after_s=1)
 
 
@@ -45,28 +52,49 @@ def middlewares() -> list[Middleware]:
 
 
 class Front:
-    """Sends a request again that got no answer, and gives Serve's refusals this package's shape."""
+    """Sends a request again that got no answer, and gives Serve's refusals this package's shape.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        app: The proxy.
+        kept_bytes: Of a request's body; what is larger is sent once, while it arrives.
+        body_s: Until the body has arrived.
+    """
+
+    def __init__(
+        self, app: ASGIApp, kept_bytes: int = _KEPT_BYTES, body_s: float = _BODY_S
+    ) -> None:
         self._app = app
+        self._body_s = body_s
+        self._kept_bytes = kept_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on, as often as it takes."""
         if scope["type"] != "http" or not is_work(scope):
             await self._app(scope, receive, send)
             return
-        asked = _Asked(receive)
-        for _ in range(_ATTEMPTS):
+        asked = _Asked(receive, self._kept_bytes)
+        refusal = await self._answered(scope, asked, send)
+        if refusal is not None:
+            await refusal.response()(scope, receive, send)
+
+    async def _answered(self, scope: Scope, asked: _Asked, send: Send) -> Refusal | None:
+        """Sends an answer, or gives the refusal that is one."""
+        try:
+            await asyncio.wait_for(asked.read(), self._body_s)
+        except asyncio.TimeoutError:
+            return _SLOW
+        for _ in range(_ATTEMPTS if asked.whole else 1):
+            if asked.left:
+                return None
             answer = _Answer(send)
             # The proxy writes into both.
             fresh = {**scope, "headers": list(scope["headers"])}
+            if asked.whole:
+                fresh[KEY] = asked.body()
             await self._app(fresh, asked.again(), answer)
-            if answer.sent or asked.left:
-                return
-            if answer.refused is not None or not asked.kept:
-                break
-        refusal = answer.refused or _LOST
-        await refusal.response()(scope, receive, send)
+            if answer.sent or answer.refused is not None:
+                return answer.refused
+        return None if asked.left else _LOST
 
 
 def is_work(scope: Scope) -> bool:
@@ -78,37 +106,39 @@ def is_work(scope: Scope) -> bool:
 class _Asked:
     """A request that can be read from its beginning again."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, kept_bytes: int) -> None:
         self.left = False
-        self.kept = True
+        self.whole = False
         self._receive = receive
+        self._most = kept_bytes
         self._messages: list[Message] = []
-        self._bytes = 0
+
+    async def read(self) -> None:
+        """Reads the body to its end, or as far as it may be kept."""
+        held = 0
+        while not self.left and not self.whole and held <= self._most:
+            message = await self._next()
+            self._messages.append(message)
+            held += len(message.get("body", b""))
+            self.whole = not self.left and not message.get("more_body", False)
+
+    def body(self) -> bytes:
+        """What was read."""
+        return b"".join(message.get("body", b"") for message in self._messages)
 
     def again(self) -> Receive:
         """Reads from the beginning, then goes on."""
-        place = 0
+        read = iter(self._messages)
 
         async def receive() -> Message:
-            nonlocal place
-            if place < len(self._messages):
-                place += 1
-                return self._messages[place - 1]
-            message = await self._receive()
-            self._keep(message)
-            place = len(self._messages)
-            return message
+            return next(read, None) or await self._next()
 
         return receive
 
-    def _keep(self, message: Message) -> None:
+    async def _next(self) -> Message:
+        message = await self._receive()
         self.left = self.left or message["type"] == "http.disconnect"
-        self._bytes += len(message.get("body", b""))
-        self.kept = self.kept and self._bytes <= _KEPT_BYTES
-        if self.kept:
-            self._messages.append(message)
-        else:
-            self._messages.clear()
+        return message
 
 
 class _Answer:

@@ -47,7 +47,8 @@ class ApplicationOptions:
         for name in ("target_ongoing_requests", "max_ongoing_requests", "max_queued_requests"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be over 0")
-        if self.target_ongoing_requests > self.max_ongoing_requests:
+        scales = self.max_replicas is not None
+        if scales and self.target_ongoing_requests > self.max_ongoing_requests:
             raise InputError(
                 f"target_ongoing_requests is {self.target_ongoing_requests:g}, over the"
                 f" {self.max_ongoing_requests} that a replica holds: no other would ever start"

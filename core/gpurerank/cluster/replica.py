@@ -7,6 +7,7 @@ from dataclasses import replace
 from fastapi import FastAPI
 from ray.serve.context import _get_global_client
 
+from gpurerank.cluster.body import TravellingBody
 from gpurerank.cluster.export import Exported
 from gpurerank.errors import ModelError
 from gpurerank.server import logs
@@ -21,14 +22,17 @@ from gpurerank.server.service import Service
 class RerankReplica:
     """Holds the models; Ray Serve asks for its application once it is made.
 
+    Args:
+        options: What the server is told; its address is not read.
+        host: Where Serve listens; None asks it.
+
     Raises:
         InputError: An option is wrong, or Serve listens where everybody would get in.
         GPURerankError: A model cannot be loaded.
     """
 
-    def __init__(self, options: ServerOptions) -> None:
-        # Where it listens was said to Serve and not to this application.
-        replace(options, host=_listening_host()).check()
+    def __init__(self, options: ServerOptions, host: str | None = None) -> None:
+        replace(options, host=_listening_host() if host is None else host).check()
         logs.configure()
         self._models = ServedModels(options)
         self._service = Service(options, self._models)
@@ -36,7 +40,9 @@ class RerankReplica:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Ray Serve's name for what gives a deployment's application; called once."""
-        return build_app(self._service, numbered=True)
+        app = build_app(self._service, numbered=True)
+        app.add_middleware(TravellingBody)
+        return app
 
     def check_health(self) -> None:
         """Ray Serve asks this now and then, and replaces a replica that fails: the rule of /livez.
