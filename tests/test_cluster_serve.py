@@ -25,7 +25,7 @@ from ray.serve.schema import ServeDeploySchema
 from gpurerank import InputError, RemoteScorer, Reranker
 from gpurerank.cluster import front
 from gpurerank.cluster.application import app, build
-from gpurerank.cluster.arguments import options_of
+from gpurerank.cluster.arguments import Arguments, options_of
 from gpurerank.cluster.connection import Replicas
 from gpurerank.cluster.options import ApplicationOptions
 from gpurerank.cluster.replica import RerankReplica
@@ -261,9 +261,8 @@ def test_the_manifest_is_one_that_serve_reads() -> None:
     config = ServeDeploySchema.model_validate(yaml.safe_load(service["spec"]["serveConfigV2"]))
     [application] = config.applications
     assert application.import_path == "gpurerank.cluster.application:app"
-    arguments = {**application.args, "api_key_file": None}
-    options = options_of({k: v for k, v in arguments.items() if v is not None})
-    assert options.max_replicas is not None
+    arguments = {k: v for k, v in application.args.items() if k != "api_key_file"}
+    assert options_of(arguments).max_replicas == 4
     cluster_spec = service["spec"]["rayClusterConfig"]
     head = cluster_spec["headGroupSpec"]["template"]["spec"]
     workers = cluster_spec["workerGroupSpecs"][0]["template"]["spec"]
@@ -274,6 +273,17 @@ def test_the_manifest_is_one_that_serve_reads() -> None:
         mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
         assert str(Path(application.args["api_key_file"]).parent) in mounts
     assert workers["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
+
+
+def test_the_config_file_of_the_page_is_one_that_serve_reads() -> None:
+    page = (ROOT / "docs/how-to/cluster.md").read_text()
+    shown = page.split("```yaml", 1)[1].split("\n", 1)[1].split("```", 1)[0]
+    [application] = ServeDeploySchema.model_validate(yaml.safe_load(shown)).applications
+    assert application.import_path == "gpurerank.cluster.application:app"
+    arguments = {k: v for k, v in application.args.items() if k != "api_key_file"}
+    assert [each.name for each in options_of(arguments).server.rerankers] == ["default", "small"]
+    for name in Arguments.model_fields:
+        assert f"`{name}`" in page
 
 
 def test_a_killed_replica_comes_back(killed: Load) -> None:
