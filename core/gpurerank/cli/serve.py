@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -10,6 +10,9 @@ from rich.markup import escape
 from gpurerank.cli.console import err
 from gpurerank.cli.options import Device, Dtype
 from gpurerank.errors import InputError
+
+if TYPE_CHECKING:
+    from gpurerank.server.options import ServerOptions
 
 
 def serve(
@@ -42,6 +45,19 @@ def serve(
     drain_s: Annotated[float, typer.Option(help="For what was accepted, to end.")] = 30.0,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    on_ray: Annotated[
+        bool, typer.Option("--ray", help="As replicas on Ray Serve; the options below are its own.")
+    ] = False,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(envvar="RAY_ADDRESS", help="A cluster; without it one of this machine."),
+    ] = None,
+    replicas: Annotated[int, typer.Option(help="Copies of the models, at least.", min=1)] = 1,
+    max_replicas: Annotated[int | None, typer.Option(help="At most, by load.")] = None,
+    num_cpus: Annotated[float, typer.Option(help="Cores of a replica.", min=0)] = 0.5,
+    num_gpus: Annotated[
+        float | None, typer.Option(help="GPUs of a replica, such as 0.5.", show_default="1 or 0")
+    ] = None,
 ) -> None:
     """Serve rerankers and embedders over HTTP, for clients that are there already."""
     try:
@@ -74,4 +90,30 @@ def serve(
         limits=limits,
     )
     err.print("loading the models")
-    run(options, lambda url: err.print(f"listening on {escape(url)}", soft_wrap=True))
+    if on_ray:
+        _on_ray(options, ray_address, replicas, max_replicas, num_cpus, num_gpus)
+    else:
+        run(options, _listening)
+
+
+def _on_ray(
+    server: ServerOptions,
+    address: str | None,
+    replicas: int,
+    max_replicas: int | None,
+    num_cpus: float,
+    num_gpus: float | None,
+) -> None:
+    try:
+        from gpurerank.cluster.connection import Replicas
+        from gpurerank.cluster.options import ApplicationOptions
+        from gpurerank.cluster.run import run
+    except ImportError as error:
+        raise InputError("--ray needs Ray: pip install 'gpurerank[ray]'") from error
+    each = Replicas(count=replicas, num_cpus=num_cpus, num_gpus=num_gpus)
+    options = ApplicationOptions(server=server, replicas=each, max_replicas=max_replicas)
+    run(options, address, _listening)
+
+
+def _listening(url: str) -> None:
+    err.print(f"listening on {escape(url)}", soft_wrap=True)

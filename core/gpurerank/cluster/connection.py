@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
+import socket
 from dataclasses import dataclass
 
 from gpurerank.errors import InputError, MissingExtraError
@@ -11,6 +14,9 @@ try:
     import ray
 except ImportError as error:
     raise MissingExtraError("Ray is not installed: pip install 'gpurerank[ray]'") from error
+
+_NAMESPACE = "gpurerank"
+_REACHED_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +77,33 @@ def join(address: str | None = None) -> None:
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address is not None:
+        _check_reachable(address)
     try:
-        ray.init(address=address, namespace="gpurerank", log_to_driver=False)
+        ray.init(address=address, namespace=_NAMESPACE, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(f"no Ray cluster at {address or 'this machine'}: {reason}") from error
+
+
+def start() -> None:
+    """Starts a cluster of this machine alone, which ends with this process or ``ray.shutdown``."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(
+        address="local",
+        namespace=_NAMESPACE,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+
+
+def _check_reachable(address: str) -> None:
+    # Ray itself tries for minutes.
+    found = re.fullmatch(r"(?:ray://)?\[?([^/\]]+)\]?:(\d+)", address)
+    if found is None:
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=_REACHED_S).close()
+    except OSError as error:
+        raise InputError(f"no Ray cluster at {address}: {error.strerror or error}") from error

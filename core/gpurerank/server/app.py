@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 import time
 import uuid
 from importlib.metadata import version
@@ -37,8 +38,13 @@ _BODIES = (
 )
 
 
-def build_app(service: Service) -> FastAPI:
-    """The ASGI application of a service; ``app.state.service`` is that service."""
+def build_app(service: Service, *, numbered: bool = False) -> FastAPI:
+    """The ASGI application of a service; ``app.state.service`` is that service.
+
+    Args:
+        service: What it serves.
+        numbered: Whether what stands before it gives each request its id, and the answer too.
+    """
     app = FastAPI(
         title="gpurerank",
         version=version("gpurerank"),
@@ -58,7 +64,7 @@ def build_app(service: Service) -> FastAPI:
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(GPURerankError, _failed)
     app.add_exception_handler(HTTPException, _no_such_route)
-    app.add_middleware(Observed, service=service)
+    app.add_middleware(Observed, service=service, numbered=numbered)
     describe(app, _BODIES)
     return app
 
@@ -91,21 +97,23 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
 class Observed:
     """Gives each request an id, counts it and logs it; ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(self, app: ASGIApp, service: Service, numbered: bool) -> None:
         self._app = app
         self._metrics = service.metrics
+        self._numbered = numbered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on and looks at the answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        seen = _Seen(scope)
+        seen = _Seen(scope, _given_id(scope) if self._numbered else uuid.uuid4().hex)
 
         async def observed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 seen.status = message["status"]
-                message["headers"].append((b"x-request-id", seen.id.encode()))
+                if not self._numbered:
+                    message["headers"].append((b"x-request-id", seen.id.encode()))
             elif not message.get("more_body", False):
                 # Before it is sent, so that who has an answer finds it counted.
                 seen.done(self._metrics)
@@ -123,11 +131,17 @@ class Observed:
             seen.done(self._metrics)
 
 
+def _given_id(scope: Scope) -> str:
+    """The id that a request came with; a client may have chosen it, so no text passes."""
+    given = dict(scope["headers"]).get(b"x-request-id", b"")[:64]
+    return "".join(c for c in given.decode("latin-1") if c in string.hexdigits + "-")
+
+
 class _Seen:
     """What is known of a request so far."""
 
-    def __init__(self, scope: Scope) -> None:
-        self.id = uuid.uuid4().hex
+    def __init__(self, scope: Scope, request_id: str) -> None:
+        self.id = request_id
         self.status = 0
         self._scope = scope
         self._started = time.perf_counter()

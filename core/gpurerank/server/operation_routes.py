@@ -11,12 +11,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import PlainTextResponse, Response
 
 from gpurerank.server.answers import JSON, ModelList
-from gpurerank.server.metrics import engines
+from gpurerank.server.liveness import check_alive, check_devices
 from gpurerank.server.refusal import Refusal
 from gpurerank.server.routing import key_required, refusals, service_of
-
-# A batch takes about 0.05 s; a worker that is silent this long hangs.
-_HUNG_S = 60.0
 
 router = APIRouter()
 guarded = APIRouter(dependencies=[Depends(key_required)], responses=refusals(401))
@@ -26,14 +23,7 @@ _STARTED = int(time.time())
 @router.get("/livez", operation_id="livez", response_model=None, responses=refusals(503))
 async def live(request: Request) -> JSON:
     """Alive: every busy device has ended a batch lately."""
-    _check_devices(request)
-    ages = {
-        f"{name} ({kind})": round(stats.heartbeat_age_s, 3)
-        for name, kind, stats in engines(service_of(request).models)
-    }
-    worst = max(ages.values(), default=0.0)
-    if worst > _HUNG_S:
-        raise Refusal(503, f"a model has not ended a batch for {worst:.0f} s", "hung")
+    ages = check_alive(service_of(request))
     return JSON({"status": "ok", "heartbeat_age_s": ages})
 
 
@@ -41,15 +31,10 @@ async def live(request: Request) -> JSON:
 @router.get("/health", operation_id="health", response_model=None, responses=refusals(503))
 async def ready(request: Request) -> JSON:
     """Ready: takes work."""
-    _check_devices(request)
+    check_devices(service_of(request))
     if service_of(request).draining:
         raise Refusal(503, "the server is shutting down", "draining")
     return JSON({"status": "ok"})
-
-
-def _check_devices(request: Request) -> None:
-    if service_of(request).lost:
-        raise Refusal(503, "a device is lost; only a new process helps", "lost")
 
 
 @router.get("/metrics", operation_id="metrics", response_class=PlainTextResponse)

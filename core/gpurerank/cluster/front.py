@@ -1,0 +1,169 @@
+"""What stands in Ray Serve's proxies before the replicas, so that no request ends with one of them.
+
+Serve answers a request whose replica died with a bare 500; where one died before it accepted,
+Serve asks another, which waits for a body that is gone. Serve's own refusals are plain text. Here
+the body travels with the request (``body.py``), and a request is sent again while nothing of an
+answer was sent: scoring twice changes nothing. No other path is touched than those on which this
+package's models work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gpurerank.cluster.body import KEY
+from gpurerank.server.refusal import Refusal
+
+# Serve's proxies ask this variable's value for middleware when they start.
+VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
+IMPORT_PATH = "gpurerank.cluster.front:middlewares"
+PATHS = (
+    "/rerank", "/v1/rerank", "/v1/reranking", "/v2/rerank",
+    "/score", "/v1/score", "/v1/rank",
+    "/embed", "/embeddings", "/v1/embeddings", "/v1/embed", "/v2/embed",
+)  # fmt: skip
+# A request that kills whatever works on it is given up soon.
+_ATTEMPTS = 3
+# What a replica takes by default.
+_KEPT_BYTES = 32 << 20
+_BODY_S = 30.0
+
+_OF_SERVE = {
+    404: Refusal(
+        503,
+        "nothing is deployed at this path: not yet, not any more, or under another prefix",
+        "not_deployed",
+        retry_after_s=5,
+    ),
+    408: Refusal(504, "the request was not answered in time; send fewer passages", "deadline"),
+    429: Refusal(429, "every replica is full; try again", "overloaded", retry_after_s=1),
+    503: Refusal(503, "no replica can be had", "unavailable", retry_after_s=5),
+}
+_SLOW = Refusal(408, f"the body did not arrive within {_BODY_S:g} s", "slow_body")
+_LOST = Refusal(503, "the replicas that worked on this were lost", "lost", retry_after_s=1)
+
+
+def middlewares() -> list[Middleware]:
+    """What a proxy puts before its own application."""
+    return [Middleware(Front)]
+
+
+class Front:
+    """Sends a request again that got no answer, and gives Serve's refusals this package's shape.
+
+    Args:
+        app: The proxy.
+        kept_bytes: Of a request's body; what is larger is sent once, while it arrives.
+        body_s: Until the body has arrived.
+    """
+
+    def __init__(
+        self, app: ASGIApp, kept_bytes: int = _KEPT_BYTES, body_s: float = _BODY_S
+    ) -> None:
+        self._app = app
+        self._body_s = body_s
+        self._kept_bytes = kept_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request on, as often as it takes."""
+        if scope["type"] != "http" or not is_work(scope):
+            await self._app(scope, receive, send)
+            return
+        asked = _Asked(receive, self._kept_bytes)
+        refusal = await self._answered(scope, asked, send)
+        if refusal is not None:
+            await refusal.response()(scope, receive, send)
+
+    async def _answered(self, scope: Scope, asked: _Asked, send: Send) -> Refusal | None:
+        """Sends an answer, or gives the refusal that is one."""
+        try:
+            await asyncio.wait_for(asked.read(), self._body_s)
+        except asyncio.TimeoutError:
+            return _SLOW
+        for _ in range(_ATTEMPTS if asked.whole else 1):
+            if asked.left:
+                return None
+            answer = _Answer(send)
+            # The proxy writes into both.
+            fresh = {**scope, "headers": list(scope["headers"])}
+            if asked.whole:
+                fresh[KEY] = asked.body()
+            await self._app(fresh, asked.again(), answer)
+            if answer.sent or answer.refused is not None:
+                return answer.refused
+        return None if asked.left else _LOST
+
+
+def is_work(scope: Scope) -> bool:
+    """Whether a model works on a request, under whatever prefix."""
+    path: str = scope["path"]
+    return scope["method"] == "POST" and path.endswith(PATHS)
+
+
+class _Asked:
+    """A request that can be read from its beginning again."""
+
+    def __init__(self, receive: Receive, kept_bytes: int) -> None:
+        self.left = False
+        self.whole = False
+        self._receive = receive
+        self._most = kept_bytes
+        self._messages: list[Message] = []
+
+    async def read(self) -> None:
+        """Reads the body to its end, or as far as it may be kept."""
+        held = 0
+        while not self.left and not self.whole and held <= self._most:
+            message = await self._next()
+            self._messages.append(message)
+            held += len(message.get("body", b""))
+            self.whole = not self.left and not message.get("more_body", False)
+
+    def body(self) -> bytes:
+        """What was read."""
+        return b"".join(message.get("body", b"") for message in self._messages)
+
+    def again(self) -> Receive:
+        """Reads from the beginning, then goes on."""
+        read = iter(self._messages)
+
+        async def receive() -> Message:
+            return next(read, None) or await self._next()
+
+        return receive
+
+    async def _next(self) -> Message:
+        message = await self._receive()
+        self.left = self.left or message["type"] == "http.disconnect"
+        return message
+
+
+class _Answer:
+    """Passes an answer on once a part of its body is there."""
+
+    def __init__(self, send: Send) -> None:
+        self.sent = False
+        self.refused: Refusal | None = None
+        self._send = send
+        self._start: Message | None = None
+
+    async def __call__(self, message: Message) -> None:
+        """Takes the next message of the answer."""
+        if message["type"] == "http.response.start":
+            self.refused = _of_serve(message)
+            self._start = message
+        elif self.refused is None:
+            if self._start is not None:
+                await self._send(self._start)
+                self._start = None
+            self.sent = True
+            await self._send(message)
+
+
+def _of_serve(start: Message) -> Refusal | None:
+    """The refusal in place of one of Serve's own, which are all that is no JSON."""
+    kind = dict(start["headers"]).get(b"content-type", b"")
+    return None if kind.startswith(b"application/json") else _OF_SERVE.get(start["status"])
