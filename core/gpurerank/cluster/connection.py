@@ -58,8 +58,8 @@ class Replicas:
             wanted, found = each * self.count, have.get(kind, 0.0)
             if wanted > found:
                 raise InputError(
-                    f"{self.count} replicas with {each:g} {kind} each want {wanted:g}, and the"
-                    f" cluster has {found:g}: lower replicas or num_{kind.lower()}s, or add nodes"
+                    f"replicas × num_{kind.lower()}s, {self.count} × {each:g}, want {wanted:g}, and"
+                    f" the cluster has {found:g}: lower replicas or num_{kind.lower()}s, or add nodes"
                 )
         return Replicas(count=self.count, num_cpus=self.num_cpus, num_gpus=gpus)
 
@@ -80,7 +80,12 @@ def join(address: str | None = None) -> None:
     if address is not None:
         _check_reachable(address)
     try:
-        ray.init(address=address, namespace=_NAMESPACE, log_to_driver=False)
+        ray.init(
+            address=address,
+            namespace=_NAMESPACE,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(f"no Ray cluster at {address or 'this machine'}: {reason}") from error
