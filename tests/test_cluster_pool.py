@@ -88,7 +88,7 @@ def test_a_wrong_model_fails_at_once_and_says_why(cluster: None) -> None:
 
 
 def test_more_than_the_cluster_has_is_refused_and_not_waited_for(cluster: None, tiny: str) -> None:
-    with pytest.raises(InputError, match="the cluster has 0: lower replicas or num_gpus"):
+    with pytest.raises(InputError, match="the cluster has 0: lower them"):
         RayScorer(tiny, num_gpus=1)
     with pytest.raises(InputError, match="want 3, and the cluster has 2"):
         RayScorer(tiny, replicas=3, num_cpus=1)

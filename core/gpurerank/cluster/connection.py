@@ -59,7 +59,7 @@ class Replicas:
             if wanted > found:
                 raise InputError(
                     f"replicas × num_{kind.lower()}s, {self.count} × {each:g}, want {wanted:g}, and"
-                    f" the cluster has {found:g}: lower replicas or num_{kind.lower()}s, or add nodes"
+                    f" the cluster has {found:g}: lower them, or add nodes"
                 )
         return Replicas(count=self.count, num_cpus=self.num_cpus, num_gpus=gpus)
 
