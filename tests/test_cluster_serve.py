@@ -296,23 +296,25 @@ def test_a_killed_replica_comes_back(killed: Load) -> None:
 
 
 def test_an_application_that_is_deleted_answers_what_it_accepted(two: str) -> None:
-    many = {**ASKED, "documents": TEXTS * 50}
+    answered = 0
+
+    def ask_to_the_end(client: httpx.Client) -> httpx.Response:
+        nonlocal answered
+        while (answer := client.post("/v1/rerank", json=ASKED)).status_code == 200:
+            answered += 1
+        return answer
+
     with (
         httpx.Client(base_url=two, headers=BEARER, timeout=60) as client,
-        ThreadPoolExecutor(1) as pool,
+        ThreadPoolExecutor(6) as pool,
     ):
-        accepted = pool.submit(client.post, "/v1/rerank", json=many)
-        eventually(lambda: queued_tokens(client) > 0)
+        asking = [pool.submit(ask_to_the_end, client) for _ in range(6)]
+        eventually(lambda: answered >= 12)
         serve.delete("two")
-        assert accepted.result(60).status_code == 200
-        gone = client.post("/v1/rerank", json=many)
-    assert (gone.status_code, gone.headers["retry-after"]) == (503, "5")
-
-
-def queued_tokens(client: httpx.Client) -> float:
-    """What waits in one of the replicas."""
-    lines = client.get("/metrics").text.splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith("gpurerank_queued"))
+        for each in asking:
+            last = each.result(60)
+            assert (last.status_code, last.headers["retry-after"]) == (503, "5")
+            assert last.json()["error"]["code"] == "not_deployed"
 
 
 def test_the_command_line_serves_on_ray_until_sigterm(tiny: str) -> None:
