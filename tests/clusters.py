@@ -13,6 +13,8 @@ import ray
 def cluster() -> Iterator[None]:
     """Two processors and little memory, joined by this process."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Ray's processes give way to all others by default; beside other tests they would starve.
+    os.environ["RAY_worker_niceness"] = "0"
     ray.init(
         num_cpus=2,
         include_dashboard=False,

@@ -19,7 +19,7 @@ from langchain_gpurerank import GPURerank
 from tests.clusters import cluster
 
 __all__ = ["cluster"]
-pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.timeout(300)]
 
 QUERY = "how do I compare two files?"
 PASSAGES = [

@@ -47,7 +47,7 @@ def servers() -> Iterator[Servers]:
         options = (
             ServerOptions(**PLAIN, demo=True),
             ServerOptions(**PLAIN, api_key=KEY),
-            ServerOptions(**PLAIN, limits=Limits(passages=3)),
+            ServerOptions(**PLAIN, limits=Limits(passages=3, queued_s=1e-6)),
         )
         yield Servers(*(stack.enter_context(running(each)) for each in options))
 
