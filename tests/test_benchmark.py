@@ -31,6 +31,7 @@ from gpurerank.benchmark.records import (
     LatencyCell,
     MatrixRate,
     OverloadRecord,
+    RayRecord,
     Setting,
     Timing,
 )
@@ -41,6 +42,7 @@ from gpurerank.benchmark.shapes import ModelShape
 from gpurerank.benchmark.soak import growth_percent
 from gpurerank.benchmark.stand_ins import BenchModel, unigram_tokenizer
 from gpurerank.benchmark.subject import Subject
+from gpurerank.benchmark.tables import render
 from gpurerank.benchmark.texts import Request, TextMaker, realistic_words
 from gpurerank.errors import DataError, InputError, ModelError
 from gpurerank.models.hardware import Hardware
@@ -333,6 +335,22 @@ def test_what_was_measured_over_http_is_told() -> None:
     assert "skipped, about 90.0 s" in str(skipped)
 
 
+def test_what_was_measured_with_ray_is_told() -> None:
+    def told(record: RayRecord) -> str:
+        console = Console(width=200, file=io.StringIO(), record=True)
+        measured = report()
+        measured.models[0].ray = record
+        for part in render(measured):
+            console.print(part)
+        (line,) = (x for x in console.export_text().splitlines() if x.startswith("Ray, "))
+        return line
+
+    line = told(RayRecord(20_000, 2, [100.0, 90.0, 95.0], [105.0, 99.75, 90.0], 8.0, 2e-7))
+    assert "20,000 pairs in one call to 2 replicas: 99.8 s, +5.0 % beside the 95.0 s" in line
+    assert "started in 8.00 s; scores differ by 2.0e-07 at most" in line
+    assert "skipped, about 500 s" in told(RayRecord(20_000, 2, skipped_s=500.0))
+
+
 def report() -> Report:
     record = ModelRecord("m", "random", "stand-in")
     record.contenders = [ContenderRecord(OURS, "s", "float32", [Setting("float32", 8, 9, 1.5)])]
@@ -351,8 +369,8 @@ def test_a_report_of_a_time_with_fewer_sections_is_read() -> None:
     value = json.loads(report().to_json())
     del value["models"][0]["http"]
     assert Report.from_json(json.dumps(value)) == report()
-    (kept,) = (Path(__file__).parent.parent / "docs/benchmarks").glob("*.json")
-    assert Report.from_json(kept.read_text()).models[0].http is None
+    for kept in (Path(__file__).parent.parent / "docs/benchmarks").glob("*.json"):
+        assert Report.from_json(kept.read_text()).schema_version == 1
 
 
 @pytest.mark.parametrize(

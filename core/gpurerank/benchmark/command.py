@@ -18,6 +18,7 @@ from gpurerank.benchmark.latency import measure_latency
 from gpurerank.benchmark.layout import WIDTH
 from gpurerank.benchmark.options import BenchOptions
 from gpurerank.benchmark.over_http import measure_http
+from gpurerank.benchmark.over_ray import measure_ray
 from gpurerank.benchmark.overhead import measure_overhead
 from gpurerank.benchmark.pictures import draw
 from gpurerank.benchmark.rates import bandwidth_giga_bytes_s
@@ -120,6 +121,8 @@ def _measure_model(
             measure_concurrency(subject)
         if "http" in options.sections:
             measure_http(subject)
+        if "ray" in options.sections:
+            measure_ray(subject)
         subject.close()
         if "scaling" in options.sections:
             measure_scaling(subject)

@@ -8,7 +8,7 @@ from pathlib import Path
 from gpurerank.benchmark.texts import REALISTIC
 from gpurerank.errors import InputError
 
-SECTIONS = ("latency", "concurrency", "scaling", "overhead", "http")
+SECTIONS = ("latency", "concurrency", "scaling", "overhead", "http", "ray")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 MOST_CANDIDATES = 100_000
 MOST_CALLERS = 1_024

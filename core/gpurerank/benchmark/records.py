@@ -235,3 +235,28 @@ class HttpRecord:
     def share(self) -> float:
         """The server's throughput over the model's in this process."""
         return statistics.median(self.in_process_s) / statistics.median(self.http_s)
+
+
+@dataclass(slots=True)
+class RayRecord:
+    """One call on the model in this process and on a pool of actors, in seconds, one a round.
+
+    Attributes:
+        pairs: Of a call.
+        replicas: Actors.
+        started_s: Until cluster and models are there; in no round.
+        largest_difference: Between two scores of a pair.
+    """
+
+    pairs: int
+    replicas: int
+    in_process_s: list[float] = field(default_factory=list)
+    ray_s: list[float] = field(default_factory=list)
+    started_s: float | None = None
+    largest_difference: float = 0.0
+    skipped_s: float | None = None
+
+    @property
+    def overhead(self) -> float:
+        """What Ray takes more than this process, as a share of that."""
+        return statistics.median(self.ray_s) / statistics.median(self.in_process_s) - 1

@@ -16,6 +16,7 @@ from gpurerank.benchmark.records import (
     MatrixRate,
     OverheadRecord,
     PeakRecord,
+    RayRecord,
     SoakRecord,
     SplitRecord,
 )
@@ -42,6 +43,7 @@ class ModelRecord:
     peaks: list[PeakRecord] = field(default_factory=list)
     soak: SoakRecord | None = None
     http: HttpRecord | None = None
+    ray: RayRecord | None = None
 
     def disagreeing(self) -> set[str]:
         """The contenders whose scores are not those of the reference."""

@@ -13,7 +13,13 @@ from rich.text import Text
 from gpurerank.benchmark.http_lines import http_lines
 from gpurerank.benchmark.latency_table import latency_table
 from gpurerank.benchmark.layout import number, percent, skipped, tail, titled
-from gpurerank.benchmark.records import Agreement, ConcurrencyCell, ContenderRecord, SoakRecord
+from gpurerank.benchmark.records import (
+    Agreement,
+    ConcurrencyCell,
+    ContenderRecord,
+    RayRecord,
+    SoakRecord,
+)
 from gpurerank.benchmark.report import ModelRecord, Report
 
 
@@ -140,8 +146,24 @@ def _lines(model: ModelRecord) -> Iterator[Text]:
         yield Text(f"{split.candidates:,} candidates: {said}")
     if model.http is not None:
         yield from http_lines(model.http)
+    if model.ray is not None and (said := _ray(model.ray)):
+        yield Text(said)
     if model.soak is not None:
         yield _soak(model.soak)
+
+
+def _ray(found: RayRecord) -> str:
+    name = f"Ray, {found.pairs:,} pairs in one call to {found.replicas} replicas"
+    if found.skipped_s is not None:
+        return f"{name}: {skipped(found.skipped_s)}"
+    if not found.ray_s or not found.in_process_s or found.started_s is None:
+        return ""
+    taken = [statistics.median(times) for times in (found.ray_s, found.in_process_s)]
+    return (
+        f"{name}: {number(taken[0])} s, {percent(found.overhead * 100)} beside the"
+        f" {number(taken[1])} s in this process; started in {number(found.started_s)} s; scores"
+        f" differ by {found.largest_difference:.1e} at most"
+    )
 
 
 def _soak(soak: SoakRecord) -> Text:

@@ -28,7 +28,7 @@ def bench(
     ] = "realistic,128,256,512",
     callers: Annotated[str, typer.Option(help="At the same time, between commas.")] = "1,8,64",
     sections: Annotated[
-        str, typer.Option(help="Of latency, concurrency, http, scaling, overhead.")
+        str, typer.Option(help="Of latency, concurrency, http, ray, scaling, overhead.")
     ] = "latency,concurrency",
     rounds: Annotated[
         int | None, typer.Option(help="Of a cell at most; 20 on a CPU, 50 on a GPU.")

@@ -62,7 +62,8 @@ class RayScorer:
     Args:
         model: As in Reranker, and so all of that name; every node must find it.
         replicas: Actors, each with one copy of the model.
-        num_cpus: Cores that one is counted with.
+        num_cpus: Cores that one is counted with. On a CPU it computes with as many threads, at
+            least one, which OMP_NUM_THREADS on the nodes overrides.
         num_gpus: GPUs of one; 0.5 puts two on one GPU. None is 1 where the cluster has a GPU,
             otherwise 0.
         address: Of the cluster; None is the one that this process, RAY_ADDRESS or this machine has,
