@@ -30,12 +30,17 @@ class Echo:
     max_length = 8
     tokens_per_batch = (8, 64)
 
-    def __init__(self, *, at_once: int = 1_000) -> None:
+    def __init__(self, *, at_once: int = 1_000, lanes: int = 1) -> None:
+        self.lanes = lanes
+        self.entered: list[str] = []
         self.batches: list[list[Item]] = []
         self.may_run = threading.Event()
         self.may_run.set()
         self.runs = threading.Semaphore(0)
         self._at_once = at_once
+
+    def enter_lane(self) -> None:
+        self.entered.append(threading.current_thread().name)
 
     def tokenize(self, items: Sequence[Item]) -> list[Tokens]:
         if any("unreadable" in text for _, text in items):
@@ -111,6 +116,40 @@ def test_calls_that_arrive_while_the_device_is_busy_share_the_next_batch(make: M
             [float(i)] for i in range(9)
         ]
     assert [len(batch) for batch in model.batches] == [1, 8]
+
+
+def test_every_lane_runs_a_batch_at_the_same_time(make: Make) -> None:
+    engine, model = make(lanes=3)
+    model.may_run.clear()
+    with ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(rows, engine, [(str(i), words(8))]) for i in range(3)]
+        for _ in calls:
+            assert model.runs.acquire(timeout=20)
+        model.may_run.set()
+        assert [call.result(20) for call in calls] == [[0.0], [1.0], [2.0]]
+    assert len(model.entered) == 3
+
+
+def test_idle_lanes_share_what_one_call_brings(make: Make) -> None:
+    engine, model = make(lanes=2)
+    engine._pace.ran(64, 0.01)
+    model.may_run.clear()
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(rows, engine, [(str(i), words(4)) for i in range(8)])
+        for _ in range(2):
+            assert model.runs.acquire(timeout=20)
+        model.may_run.set()
+        assert call.result(20) == [float(i) for i in range(8)]
+    assert [len(batch) for batch in model.batches] == [4, 4]
+
+
+def test_the_end_of_a_long_call_is_shared_by_all_lanes(make: Make) -> None:
+    engine, model = make(lanes=2)
+    engine._pace.ran(64, 0.01)
+    assert rows(engine, [(str(i), words(4)) for i in range(200)]) == [float(i) for i in range(200)]
+    sizes = [len(batch) for batch in model.batches]
+    assert max(sizes) == 16
+    assert max(sizes[-2:]) < 8
 
 
 def test_tasks_and_threads_share_one_engine(make: Make) -> None:

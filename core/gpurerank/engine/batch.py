@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class BatchModel(Protocol):
-    """What an engine runs: ``tokenize`` and ``prepare`` on one thread, ``run`` on another."""
+    """What an engine runs: ``tokenize`` and ``prepare`` on one thread, ``run`` on others."""
 
     @property
     def max_length(self) -> int:
@@ -26,6 +26,15 @@ class BatchModel(Protocol):
     @property
     def tokens_per_batch(self) -> tuple[int, int]:
         """Tokens below which a batch uses the device badly, and the most that it may have."""
+        ...
+
+    @property
+    def lanes(self) -> int:
+        """Batches that may run at the same time, each on a thread of its own."""
+        ...
+
+    def enter_lane(self) -> None:
+        """Sets up the thread that calls, before its first batch."""
         ...
 
     def tokenize(self, items: Sequence[Item]) -> list[Any]:

@@ -1,8 +1,9 @@
-"""The threads of one model: one prepares batches out of every call, one for each device runs them.
+"""The threads of one model: one prepares batches out of every call, one for each lane runs them.
 
-A call hands its items over and waits. The feeder tokenizes them and lays out one batch ahead while
-the device works on the one before; what arrives meanwhile joins that batch as long as it has room.
-Nothing waits for a window of time: a device that is idle is given what there is.
+A GPU has one lane, a CPU several: batches that run at the same time. A call hands its items over
+and waits. The feeder tokenizes them and lays out one batch ahead while the lanes work on those
+before; what arrives meanwhile joins that batch as long as it has room. Nothing waits for a window
+of time: a lane that is idle is given what there is, or its share where others are idle too.
 """
 
 from __future__ import annotations
@@ -69,13 +70,16 @@ class Engine(Generic[Model]):
         model = self._replicas[0]
         least, most = model.tokens_per_batch
         self._pace = Pace(max(least, model.max_length), max(most, model.max_length), batch_s)
+        # Less than this is not worth a lane of its own.
+        self._least_share = least // 2
         self._scheduler = Scheduler(model.tokenize)
         self._changed = threading.Condition()
         self._arrived: list[Job] = []
         self._jobs: set[Job] = set()
         self._ahead: Batch | None = None
-        # Of each device, and last of the feeder.
-        self._busy_since: list[float | None] = [None] * (len(self._replicas) + 1)
+        lanes = [replica for replica in self._replicas for _ in range(replica.lanes)]
+        # Of each lane, and last of the feeder.
+        self._busy_since: list[float | None] = [None] * (len(lanes) + 1)
         self._suspects: dict[int, tuple[float, float]] = {}
         self._batches = self._items = self._tokens = self._padding = 0
         self._busy_s = 0.0
@@ -85,10 +89,10 @@ class Engine(Generic[Model]):
         self._threads = [
             threading.Thread(target=self._feed, name=f"gpurerank-feed-{name}", daemon=True)
         ]
-        for copy in enumerate(self._replicas):
+        for lane in enumerate(lanes):
             title = f"gpurerank-run-{name}"
             self._threads.append(
-                threading.Thread(target=self._work, name=title, args=copy, daemon=True)
+                threading.Thread(target=self._work, name=title, args=lane, daemon=True)
             )
         for thread in self._threads:
             thread.start()
@@ -289,18 +293,20 @@ class Engine(Generic[Model]):
 
     def _prepare_ahead(self) -> None:
         budget = self._pace.budget
-        # Tokenized before the batch that is laid out already is taken back: a device that falls
+        # Tokenized before the batch that is laid out already is taken back: a lane that falls
         # idle meanwhile has that one.
-        self._scheduler.read(budget, budget)
+        self._scheduler.read(budget * self.model.lanes, budget)
         with self._changed:
             earlier, self._ahead = self._ahead, None
+            idle = self._busy_since[:-1].count(None)
         kept = [] if earlier is None else earlier.entries
         entries = [entry for entry in kept if not entry.job.ended]
         tokens = tokens_in(entries)
-        while fresh := self._scheduler.take(budget - tokens, budget, may_exceed=not entries):
+        room = self._share(tokens + self._scheduler.ready_tokens, idle, budget)
+        while fresh := self._scheduler.take(room - tokens, budget, may_exceed=not entries):
             entries = entries + fresh
             tokens += tokens_in(fresh)
-            self._scheduler.read(budget - tokens, budget)
+            self._scheduler.read(room - tokens, budget)
         if not entries:
             return
         batch = Batch.of(self.model, entries)
@@ -308,10 +314,19 @@ class Engine(Generic[Model]):
             self._ahead = batch
             self._changed.notify_all()
 
-    # The workers' threads
+    def _share(self, waiting: int, idle: int, budget: int) -> int:
+        """Tokens of the next batch, so that the lanes of a device end together."""
+        lanes = self.model.lanes
+        if lanes == 1:
+            return budget
+        share = -(-waiting // (idle or lanes))
+        return min(budget, max(share, self._least_share))
+
+    # The lanes' threads
 
     def _work(self, number: int, replica: Model) -> None:
         try:
+            replica.enter_lane()
             while (batch := self._next(number)) is not None:
                 self._execute(replica, batch)
                 # Neither a result nor a job must outlive its caller in this frame.

@@ -99,6 +99,11 @@ class Scheduler:
     def __len__(self) -> int:
         return len(self._turns)
 
+    @property
+    def ready_tokens(self) -> int:
+        """Tokens of what has been read and not taken."""
+        return sum(turn.ready_tokens for turn in self._turns)
+
     def add(self, job: Job) -> None:
         """Lets a job wait for its turn."""
         self._turns.append(_Turn(job))

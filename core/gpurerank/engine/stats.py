@@ -14,10 +14,10 @@ class EngineStats:
         items: Items that they had.
         tokens: Tokens that they had.
         padding: Tokens of padding that ran beside them.
-        busy_s: Seconds that they took, summed over devices.
+        busy_s: Seconds that they took, summed over lanes.
         waiting_items: Items that have no result yet.
-        tokens_per_s: Rate of the last batches of one device.
-        heartbeat_age_s: Seconds since a busy device last ended a batch; 0 while all are idle.
+        tokens_per_s: Rate of the last batches, of one lane.
+        heartbeat_age_s: Seconds since a busy lane last ended a batch; 0 while all are idle.
     """
 
     batches: int

@@ -53,7 +53,7 @@ PROBE_PAIRS = (
 class PairModel:
     """One cross-encoder on one device.
 
-    One thread may run batches while another tokenizes and prepares them; the engine has both.
+    ``lanes`` threads may run batches while another tokenizes and prepares them; the engine has all.
 
     Attributes:
         name: As the spec gave it.
@@ -63,6 +63,7 @@ class PairModel:
         room: Tokens that query and passage may have together.
         packed: Whether batches run as one packed row; else padded.
         why_padded: Why not, or None.
+        lanes: Batches that may run at the same time.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -94,13 +95,18 @@ class PairModel:
         self._padded_features = self._scorer.preprocess([PROBE_PAIRS[0]])
         self.why_padded = self._probe()
         self.packed = self.why_padded is None
+        self.lanes = devices.lanes_of(self.device) if self.packed else 1
         self._scorer.to(dtype=self.dtype)
         self._rows = RowRunner(self._packed, self.device, self._position_offset)
 
     @property
     def tokens_per_batch(self) -> tuple[int, int]:
         """Tokens below which a batch uses the device badly, and the most that it may have."""
-        return devices.tokens_per_batch(self.device)
+        return devices.tokens_per_batch(self.device, self.lanes)
+
+    def enter_lane(self) -> None:
+        """Sets up the thread that calls for running batches beside the other lanes."""
+        devices.enter_lane(self.lanes)
 
     def tokenize(self, items: Sequence[tuple[str, str]]) -> list[Tokens]:
         """Token ids of each pair, cut to ``max_length``."""

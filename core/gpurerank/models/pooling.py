@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
@@ -45,23 +46,25 @@ class HeadAdapter:
     """A forward hook on the base model that lets an unchanged head read a packed row.
 
     The packed hidden states are replaced by one vector a sequence, shape (sequences, 1, hidden),
-    and the base model's own pooler, where it has one, runs again on those.
+    and the base model's own pooler, where it has one, runs again on those. Threads may read rows
+    of their own at the same time.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         pooling = getattr(model.config, "classifier_pooling", "cls")
         self._pool = POOLERS["mean" if pooling == "mean" else "cls"]
-        self._layout: Layout | None = None
+        self._here = threading.local()
         model.base_model.register_forward_hook(self._replace)
 
     def reading(self, layout: Layout | None) -> None:
-        """Sets the layout of the next forward pass; None switches the hook off."""
-        self._layout = layout
+        """Sets the layout of this thread's next forward pass; None switches the hook off."""
+        self._here.layout = layout
 
     def _replace(self, base: nn.Module, _arguments: Any, output: Any) -> Any:
-        if self._layout is None:
+        layout: Layout | None = getattr(self._here, "layout", None)
+        if layout is None:
             return output
-        gathered = self._pool(output[0], self._layout).unsqueeze(1)  # (sequences, 1, hidden)
+        gathered = self._pool(output[0], layout).unsqueeze(1)  # (sequences, 1, hidden)
         output["last_hidden_state"] = gathered
         pooler = getattr(base, "pooler", None)
         if pooler is not None and "pooler_output" in output:

@@ -37,7 +37,7 @@ _PASSAGE_PROMPTS = ("document", "passage", "corpus")
 class TextModel:
     """One bi-encoder on one device. An item is (prompt, text).
 
-    One thread may run batches while another tokenizes and prepares them; the engine has both.
+    ``lanes`` threads may run batches while another tokenizes and prepares them; the engine has all.
 
     Attributes:
         name: As the spec gave it.
@@ -47,6 +47,7 @@ class TextModel:
         remembered: What was embedded before.
         packed: Whether batches run as one packed row; else padded, by sentence-transformers.
         why_padded: Why not, or None.
+        lanes: Batches that may run at the same time.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -66,6 +67,7 @@ class TextModel:
         self.remembered = RememberedVectors(self.dim)
         self.why_padded = self._probe()
         self.packed = self.why_padded is None
+        self.lanes = devices.lanes_of(self.device) if self.packed else 1
         self._encoder.to(dtype=self.dtype)
         if self.packed:
             self._rows = RowRunner(self._packed, self.device, self._position_offset)
@@ -85,7 +87,11 @@ class TextModel:
     @property
     def tokens_per_batch(self) -> tuple[int, int]:
         """Tokens below which a batch uses the device badly, and the most that it may have."""
-        return devices.tokens_per_batch(self.device)
+        return devices.tokens_per_batch(self.device, self.lanes)
+
+    def enter_lane(self) -> None:
+        """Sets up the thread that calls for running batches beside the other lanes."""
+        devices.enter_lane(self.lanes)
 
     def tokenize(self, items: Sequence[tuple[str, str]]) -> list[Tokens]:
         """Token ids of each text behind its prompt, cut to ``max_length``."""
