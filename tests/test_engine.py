@@ -16,6 +16,7 @@ from gpurerank import (
     calling,
 )
 from gpurerank.engine.engine import Engine
+from gpurerank.engine.job import Job
 from gpurerank.errors import ClosedError, DeviceError, OutOfMemoryError
 from gpurerank.models.packing import Tokens
 from gpurerank.types import FloatArray
@@ -150,6 +151,15 @@ def test_the_end_of_a_long_call_is_shared_by_all_lanes(make: Make) -> None:
     sizes = [len(batch) for batch in model.batches]
     assert max(sizes) == 16
     assert max(sizes[-2:]) < 8
+
+
+def test_time_in_which_lanes_ran_together_counts_once() -> None:
+    with calling() as call:
+        job = Job([("0", "word")] * 5, call, lambda: None)
+    # Two that overlap, one inside another that ends later, and a pause.
+    for place, ran in enumerate([(0.0, 2.0), (1.0, 3.0), (5.0, 6.0), (4.0, 7.0), (8.0, 9.0)]):
+        job.put([place], np.zeros(1, np.float32), ran=ran, tokens=1)
+    assert job.run_ms == 7_000.0
 
 
 def test_tasks_and_threads_share_one_engine(make: Make) -> None:

@@ -134,7 +134,7 @@ def _attempt(model: BatchModel, batch: Batch) -> Exception | None:
         raise
     except Exception as error:
         return _bare(error)
-    _deliver(batch.entries, rows, (time.perf_counter() - started) * 1000.0)
+    _deliver(batch.entries, rows, (started, time.perf_counter()))
     return None
 
 
@@ -147,13 +147,13 @@ def _bare(error: Exception) -> Exception:
     return error
 
 
-def _deliver(entries: Sequence[Entry], rows: FloatArray, run_ms: float) -> None:
+def _deliver(entries: Sequence[Entry], rows: FloatArray, ran: tuple[float, float]) -> None:
     of_job: dict[Job, list[int]] = {}
     for row, entry in enumerate(entries):
         of_job.setdefault(entry.job, []).append(row)
     for job, found in of_job.items():
         own = [entries[row] for row in found]
-        job.put([e.place for e in own], rows[found], run_ms=run_ms, tokens=tokens_in(own))
+        job.put([e.place for e in own], rows[found], ran=ran, tokens=tokens_in(own))
 
 
 def _of_item(error: Exception, place: int) -> ScoringError:

@@ -45,7 +45,6 @@ class Job:
         ended: All are there, or none will come.
         error: Why none will come.
         tokenize_ms: Time that tokenizing took.
-        run_ms: Time of the batches that this job had a part in.
         tokens: Tokens that the model has read for it.
     """
 
@@ -57,11 +56,12 @@ class Job:
         self.ended = False
         self.error: Exception | None = None
         self.tokenize_ms = 0.0
-        self.run_ms = 0.0
         self.tokens = 0
         self._deadline = call.deadline
         self._notify = notify
         self._results: FloatArray | None = None
+        # When its batches ran, in seconds: [start, stop) apart from each other, in their order.
+        self._ran: list[tuple[float, float]] = []
         # A caller gives up on one thread while the model answers on another.
         self._lock = threading.Lock()
 
@@ -70,8 +70,27 @@ class Job:
         """Whether the deadline has passed."""
         return self._deadline is not None and time.monotonic() >= self._deadline
 
-    def put(self, places: Sequence[int], rows: FloatArray, *, run_ms: float, tokens: int) -> None:
-        """Takes results of some items: one row for each place; ``tokens`` is what they had."""
+    @property
+    def run_ms(self) -> float:
+        """Time in which batches ran that this job had a part in; once where lanes ran together."""
+        return sum(stop - start for start, stop in self._ran) * 1000.0
+
+    def put(
+        self,
+        places: Sequence[int],
+        rows: FloatArray,
+        *,
+        ran: tuple[float, float],
+        tokens: int,
+    ) -> None:
+        """Takes the results of some items.
+
+        Args:
+            places: Of the items.
+            rows: One for each place.
+            ran: When their batch started and stopped, in seconds of one clock.
+            tokens: That they had.
+        """
         with self._lock:
             if self.ended:
                 return
@@ -79,10 +98,17 @@ class Job:
                 self._results = np.empty((len(self.items), *rows.shape[1:]), dtype=np.float32)
             self._results[places] = rows
             self.done += len(places)
-            self.run_ms += run_ms
+            self._note(*ran)
             self.tokens += tokens
             self.ended = self.done == len(self.items)
         self._notify()
+
+    def _note(self, start: float, stop: float) -> None:
+        # Batches are told in the order of their ends, so only the last ones can overlap.
+        while self._ran and self._ran[-1][1] >= start:
+            earlier = self._ran.pop()
+            start, stop = min(start, earlier[0]), max(stop, earlier[1])
+        self._ran.append((start, stop))
 
     def fail(self, error: Exception) -> None:
         """Ends the job with an error, unless it has ended already."""

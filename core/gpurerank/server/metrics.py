@@ -70,7 +70,7 @@ _OF_ENGINES: tuple[
     ("batch_items", "Pairs and texts in them.", CounterMetricFamily, lambda s: s.items),
     ("batch_tokens", "Tokens in them.", CounterMetricFamily, lambda s: s.tokens),
     ("batch_padding_tokens", "Padding in them.", CounterMetricFamily, lambda s: s.padding),
-    ("busy_seconds", "Time that devices worked.", CounterMetricFamily, lambda s: s.busy_s),
+    ("busy_seconds", "Time of batches, summed.", CounterMetricFamily, lambda s: s.busy_s),
     ("waiting_items", "Without a result yet.", GaugeMetricFamily, lambda s: s.waiting_items),
     ("tokens_per_second", "Of the last batches.", GaugeMetricFamily, lambda s: s.tokens_per_s),
     ("heartbeat_age_seconds", "Of busy devices.", GaugeMetricFamily, lambda s: s.heartbeat_age_s),
