@@ -39,9 +39,9 @@ class CrossEncoder:
         instruction: Prompt, for models that take one.
         positive_label: Which of two labels means relevant; needed for models with two.
         trust_remote_code: Whether code from the model's repository may run.
-        max_tokens: Tokens of one batch: what bounds memory. None is 65,536 on a GPU and 2,048 on a
-            CPU, and no more than take about 50 ms. The smallest that anybody asked of a model holds
-            for all.
+        max_tokens: Tokens of one batch: what bounds memory. None is 65,536 on a GPU and 1,024 on a
+            CPU, where up to four run at a time, and no more than take about 50 ms. The smallest
+            that anybody asked of a model holds for all.
 
     Raises:
         InputError: An option is wrong.

@@ -302,7 +302,8 @@ class Engine(Generic[Model]):
         kept = [] if earlier is None else earlier.entries
         entries = [entry for entry in kept if not entry.job.ended]
         tokens = tokens_in(entries)
-        room = self._share(tokens + self._scheduler.ready_tokens, idle, budget)
+        waiting = self._scheduler.waiting_tokens
+        room = budget if waiting is None else self._share(tokens + waiting, idle, budget)
         while fresh := self._scheduler.take(room - tokens, budget, may_exceed=not entries):
             entries = entries + fresh
             tokens += tokens_in(fresh)

@@ -100,8 +100,10 @@ class Scheduler:
         return len(self._turns)
 
     @property
-    def ready_tokens(self) -> int:
-        """Tokens of what has been read and not taken."""
+    def waiting_tokens(self) -> int | None:
+        """Tokens of what has not been taken; None while some of it is not tokenized."""
+        if any(turn.unread < len(turn.job.items) for turn in self._turns):
+            return None
         return sum(turn.ready_tokens for turn in self._turns)
 
     def add(self, job: Job) -> None:
