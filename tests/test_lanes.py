@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from gpurerank import BiEncoder, CrossEncoder
+from gpurerank import BiEncoder, CrossEncoder, Reranker, free_models
 from gpurerank.models.devices import enter_lane, lanes_of, tokens_per_batch
 from gpurerank.models.loading import ModelSpec
 from gpurerank.models.pair_model import PairModel
@@ -64,7 +64,7 @@ def test_vectors_do_not_depend_on_other_lanes() -> None:
 
 def test_a_lane_takes_its_share_and_leaves_the_other_threads_theirs() -> None:
     def share() -> int:
-        enter_lane(lanes_of(CPU))
+        enter_lane(lanes_of(CPU, 512))
         return torch.get_num_threads()
 
     assert on_a_new_thread(share) == 1
@@ -92,9 +92,29 @@ def test_lanes_that_begin_at_once_take_the_same_share() -> None:
 
 def test_one_core_has_one_lane_with_larger_batches() -> None:
     torch.set_num_threads(1)
-    assert lanes_of(CPU) == 1
+    assert lanes_of(CPU, 512) == 1
     assert tokens_per_batch(CPU, 1) == (1_024, 2_048)
-    assert lanes_of(torch.device("cuda")) == 1
+    assert lanes_of(torch.device("cuda"), 512) == 1
+
+
+@pytest.mark.parametrize("threads", range(1, 17))
+def test_no_core_is_left_idle(threads: int) -> None:
+    torch.set_num_threads(threads)
+    lanes = lanes_of(CPU, 512)
+    assert lanes * (threads // lanes) == threads
+
+
+def test_long_texts_have_all_threads(model_folder: Callable[[str], str]) -> None:
+    assert lanes_of(CPU, 8_192) == 1
+    short = PairModel(ModelSpec(name=model_folder("modernbert_cls"), device="cpu", dtype="float32"))
+    assert (short.max_length, short.lanes) == (512, 4)
+
+
+def test_a_loaded_model_has_entered_its_lanes(tiny: str) -> None:
+    for _ in range(10):
+        with Reranker(tiny, device="cpu", dtype="float32"):
+            assert on_a_new_thread(torch.get_num_threads) == 4
+        free_models()
 
 
 def test_a_padded_model_has_one_lane(model_folder: Callable[[str], str]) -> None:

@@ -94,8 +94,12 @@ class Engine(Generic[Model]):
             self._threads.append(
                 threading.Thread(target=self._work, name=title, args=lane, daemon=True)
             )
+        self._entered = threading.Semaphore(0)
         for thread in self._threads:
             thread.start()
+        # What entering a lane sets for a moment, no thread of the caller's may see.
+        for _ in lanes:
+            self._entered.acquire()
 
     @property
     def model(self) -> Model:
@@ -327,7 +331,10 @@ class Engine(Generic[Model]):
 
     def _work(self, number: int, replica: Model) -> None:
         try:
-            replica.enter_lane()
+            try:
+                replica.enter_lane()
+            finally:
+                self._entered.release()
             while (batch := self._next(number)) is not None:
                 self._execute(replica, batch)
                 # Neither a result nor a job must outlive its caller in this frame.

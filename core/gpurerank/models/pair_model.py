@@ -95,7 +95,7 @@ class PairModel:
         self._padded_features = self._scorer.preprocess([PROBE_PAIRS[0]])
         self.why_padded = self._probe()
         self.packed = self.why_padded is None
-        self.lanes = devices.lanes_of(self.device) if self.packed else 1
+        self.lanes = devices.lanes_of(self.device, self.max_length) if self.packed else 1
         self._scorer.to(dtype=self.dtype)
         self._rows = RowRunner(self._packed, self.device, self._position_offset)
 

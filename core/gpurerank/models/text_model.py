@@ -67,7 +67,7 @@ class TextModel:
         self.remembered = RememberedVectors(self.dim)
         self.why_padded = self._probe()
         self.packed = self.why_padded is None
-        self.lanes = devices.lanes_of(self.device) if self.packed else 1
+        self.lanes = devices.lanes_of(self.device, self.max_length) if self.packed else 1
         self._encoder.to(dtype=self.dtype)
         if self.packed:
             self._rows = RowRunner(self._packed, self.device, self._position_offset)
