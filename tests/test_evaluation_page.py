@@ -155,8 +155,9 @@ def test_a_lone_surrogate_does_not_stop_the_report(tmp_path: Path) -> None:
         EvalOptions(depth=8),
     )
     write_page(found, tmp_path / "page.html")
-    Checker((tmp_path / "page.html").read_text(encoding="utf-8"))
-    json.loads(found.to_json())
+    page = Checker((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert any("about cats" in text for text in page.text)
+    assert json.loads(found.to_json())
 
 
 @pytest.mark.parametrize("what", ["interrupted", "untimed", "single", "nothing"])

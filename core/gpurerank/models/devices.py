@@ -108,7 +108,7 @@ def enter_lane(lanes: int) -> None:
         restoring.join()
 
 
-def tokens_per_batch(device: torch.device, lanes: int = 1) -> tuple[int, int]:
+def tokens_per_batch(device: torch.device, lanes: int) -> tuple[int, int]:
     """Tokens below which a batch uses a device badly, and the most that one should have.
 
     On a CPU the activations of a batch should stay in its caches, and its weights are read anew for
