@@ -12,8 +12,9 @@ import pytest
 
 from gpurerank import BiEncoder, CrossEncoder, MemoryStore, Reranker
 from gpurerank.errors import WeightsError
+from gpurerank.late_interaction import LateInteraction
 from gpurerank.models.blend import FILE_NAME, Blend
-from gpurerank.models.remembered import RememberedVectors
+from gpurerank.models.remembered import RememberedRows
 from gpurerank.ranking import logit_of
 
 QUERY = "how do I compare two files?"
@@ -89,8 +90,8 @@ def test_a_text_is_embedded_once(bi_encoder: BiEncoder) -> None:
     np.testing.assert_array_equal(bi_encoder.embed_passages(texts), first)
 
 
-def test_the_least_recently_used_vectors_go_first() -> None:
-    remembered = RememberedVectors(dim=2, max_bytes=3 * 2 * 4)
+def test_the_least_recently_used_rows_go_first() -> None:
+    remembered = RememberedRows(max_bytes=3 * 2 * 4)
     items = [("", name) for name in "abcd"]
     rows = np.arange(8, dtype=np.float32).reshape(4, 2)
     remembered.keep(items[:3], rows[:3], [False, True, False])
@@ -102,3 +103,43 @@ def test_the_least_recently_used_vectors_go_first() -> None:
     assert found[0][0].tolist() == [0.0, 1.0]
     remembered.keep(items, rows, [False] * 4)
     assert [one is not None for one in remembered.find(items)] == [False, True, True, True]
+
+
+def test_rows_of_any_length_share_the_memory() -> None:
+    remembered = RememberedRows(max_bytes=100)
+    items = [("", name) for name in "abcd"]
+    rows = np.empty(4, dtype=object)
+    rows[:] = [np.zeros((count, 5), np.float16) for count in (4, 3, 2, 20)]
+    remembered.keep(items[:3], rows[:3], [False] * 3)
+    assert [one is not None for one in remembered.find(items)] == [True, True, True, False]
+    remembered.keep(items[1:2], rows[2:3], [False])
+    remembered.keep(items[3:], rows[3:], [False])
+    assert [one is not None for one in remembered.find(items)] == [True, True, True, False]
+    remembered.keep([("", "e")], rows[1:2], [False])
+    assert [one is not None for one in remembered.find(items)] == [False, True, True, False]
+
+
+def test_late_interaction_has_its_share(on_top: str) -> None:
+    pairs = [(QUERY, passage) for passage in PASSAGES]
+    blend = Blend(weight=12.0, token_share=0.75, center=0.25, scale=0.5)
+    blend.write(Path(on_top))
+    late = LateInteraction(dtype="float32")
+    cosines, of_tokens = late.similarities(pairs)
+    encoder = CrossEncoder(on_top, dtype="float32")
+    mixed = 0.25 * cosines + 0.75 * of_tokens
+    wanted = 0.5 * (encoder.logits(pairs) + 12.0 * (mixed - 0.25))
+    encoder.close()
+    late.close()
+    with Reranker(on_top, dtype="float32") as reranker:
+        ranked = reranker.rank(QUERY, PASSAGES)
+        waited = asyncio.run(reranker.arank(QUERY, PASSAGES))
+    by_index = sorted(ranked, key=lambda passage: passage.index)
+    assert [p.logit for p in by_index] == pytest.approx(wanted.tolist(), abs=1e-3)
+    assert [p.logit for p in waited] == pytest.approx([p.logit for p in ranked], abs=1e-3)
+
+
+def test_a_share_over_one_is_refused(on_top: str) -> None:
+    told = {"bi_encoder": "embedded", "weight": 1, "center": 0, "scale": 1, "token_share": 1.5}
+    (Path(on_top) / FILE_NAME).write_text(json.dumps(told))
+    with pytest.raises(WeightsError, match=r"token_share is 1\.5"):
+        Reranker(on_top)

@@ -16,9 +16,10 @@ from gpurerank.collection import Collection, Document, Query
 from gpurerank.errors import WeightsError
 from gpurerank.models import embedded
 from gpurerank.models.blend import Blend
-from gpurerank.training.lists import read_lists, write_lists
+from gpurerank.training.lists import TrainingList, read_lists, write_lists
 from gpurerank.training.loss import FAR_BELOW, ListwiseDistillationLoss, pad_lists
 from gpurerank.training.mining import Miner, Mining, unlabelled_lists
+from gpurerank.training.trainer import as_dataset
 from gpurerank.types import FloatArray
 from tests.test_collection import write_collection
 
@@ -105,6 +106,15 @@ def test_a_blend_that_ranks_right_leaves_nothing_to_learn(tiny: str) -> None:
     assert loss(inputs, [right]).item() == pytest.approx(0, abs=1e-6)
     wrong = torch.tensor([[1.0, 0.1, 0.0], [0.0, 0.9, 0.0]])
     assert loss(inputs, [wrong]).item() > 40
+
+
+def test_a_list_is_told_to_the_loss_as_the_blend_takes_it() -> None:
+    listed = TrainingList("q", ("a", "b"), (1.0, 0.0), (0.2, 0.4), (3.0, 6.0), (1.0, 0.0))
+    blend = Blend(weight=60.0, token_share=0.25, center=0.5)
+    [row] = as_dataset([listed], blend=blend).to_list()
+    np.testing.assert_allclose(row["labels"], [[1.0, 0.4, 3.0], [0.0, 0.3, 6.0]], atol=1e-6)
+    [row] = as_dataset([listed]).to_list()
+    np.testing.assert_allclose(row["labels"], [[1.0, 0.2, 3.0], [0.0, 0.4, 6.0]], atol=1e-6)
 
 
 def test_mined_negatives_are_never_right_answers(

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 from sentence_transformers import CrossEncoder as Reference
 
 from gpurerank import BiEncoder, DataError, InputError, Reranker
+from gpurerank.late_interaction import LateInteraction
 from gpurerank.models import embedded as shipped
 from gpurerank.models.blend import FILE_NAME, read_blend
 from gpurerank.training.options import Source, TrainOptions
@@ -151,6 +152,7 @@ def test_the_embedded_model_is_trained_on_top_of_its_bi_encoder_and_ships(
         options,
         base="embedded",
         blend_weight=10.0,
+        blend_token_share=0.5,
         epochs=0.2,
         max_length=32,
         unlabelled=4,
@@ -158,7 +160,13 @@ def test_the_embedded_model_is_trained_on_top_of_its_bi_encoder_and_ships(
     )
     report = train(asked, embedder=bi_encoder)
     assert report.training_lists >= 22
-    assert read_blend(report.model / FILE_NAME).weight == 10.0
+    blend = read_blend(report.model / FILE_NAME)
+    assert (blend.weight, blend.token_share) == (10.0, 0.5)
+    first = json.loads((asked.output / "lists.jsonl").read_text().splitlines()[0])
+    late = LateInteraction(device="cpu")
+    pairs = [(first["query"], passage) for passage in first["passages"]]
+    np.testing.assert_allclose(first["late"], late.similarities(pairs)[1], atol=0.01)
+    late.close()
     tuned, base = weights(report.model), weights(shipped.base_folder())
     words = "embeddings.word_embeddings.weight"
     name = next(name for name in tuned if name.endswith(words))
@@ -172,6 +180,7 @@ def test_the_embedded_model_is_trained_on_top_of_its_bi_encoder_and_ships(
     assert (delta.parent / FILE_NAME).is_file()
     card = (report.model / "README.md").read_text()
     assert "blend.json" in card
+    assert "50% of the similarity" in card
 
 
 def test_pairs_are_read_from_json_lines_too(tmp_path: Path) -> None:
@@ -244,6 +253,8 @@ def test_a_subset_keeps_what_answers_its_queries(pairs: Path) -> None:
         ({"lora_rank": 0}, "rank of LoRA is 0"),
         ({"new_head": True}, "a new head is for 'embedded' alone"),
         ({"blend_weight": 5.0, "loss": "lambda"}, "cannot train a blend"),
+        ({"blend_weight": 5.0, "blend_token_share": 2.0}, "blend_token_share is 2.0"),
+        ({"blend_token_share": 0.5}, "needs blend_weight"),
     ],
 )
 def test_wrong_options_are_named(

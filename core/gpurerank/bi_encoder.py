@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpurerank.calls import current_call
 from gpurerank.engine.job import Answer
-from gpurerank.errors import NotFiniteError
+from gpurerank.engine.once import Once
 from gpurerank.progress import progress_bar
 from gpurerank.ranking import rank
 from gpurerank.request import check_request, check_texts
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from gpurerank.engine.registry import Lease
     from gpurerank.engine.stats import EngineStats
     from gpurerank.models.loading import ModelSpec
-    from gpurerank.models.remembered import Vector
     from gpurerank.models.text_model import TextModel
 
 
@@ -69,6 +67,7 @@ class BiEncoder:
         self._lease: Lease[TextModel] = REGISTRY.acquire(
             (TextModel, resolved), lambda: load_text_models(resolved), model
         )
+        self._once = Once(self._lease)
         weakref.finalize(self, self._lease.forget)
 
     def __reduce__(self) -> tuple[Callable[..., BiEncoder], tuple[object, ...]]:
@@ -118,11 +117,11 @@ class BiEncoder:
 
     async def aembed_queries(self, queries: Sequence[str]) -> FloatArray:
         """As ``embed_queries``, without blocking the event loop."""
-        return (await self._aembed(check_texts(queries, "query"), query=True)).rows
+        return await self._arun(queries, query=True)
 
     async def aembed_passages(self, passages: Sequence[str]) -> FloatArray:
         """As ``embed_passages``, without blocking the event loop."""
-        return (await self._aembed(check_texts(passages, "passage"), query=False)).rows
+        return await self._arun(passages, query=False)
 
     def rank(
         self,
@@ -138,7 +137,7 @@ class BiEncoder:
         A blank passage has the cosine -1. Raises as ``Reranker.rank``.
         """
         texts = check_request(query, passages, top_k, threshold)
-        scored = self._scored(texts, self._rows(self._items(query, texts)))
+        scored = self._scored(texts, self._once.run(self._items(query, texts)))
         return rank(scored, top_k=top_k, threshold=threshold, cut_off=cut_off)
 
     async def arank(
@@ -152,7 +151,7 @@ class BiEncoder:
     ) -> list[RankedPassage]:
         """As ``rank``, without blocking the event loop."""
         texts = check_request(query, passages, top_k, threshold)
-        scored = self._scored(texts, await self._arows(self._items(query, texts)))
+        scored = self._scored(texts, await self._once.arun(self._items(query, texts)))
         return rank(scored, top_k=top_k, threshold=threshold, cut_off=cut_off)
 
     def close(self) -> None:
@@ -162,54 +161,11 @@ class BiEncoder:
     def _run(self, texts: Sequence[str], *, query: bool, show_progress: bool) -> FloatArray:
         checked = check_texts(texts, "query" if query else "passage")
         with progress_bar("embedding", len(checked), shown=show_progress):
-            return self._embed(checked, query=query).rows
+            return self._once.run(self._prompted(checked, query=query)).rows
 
-    def _embed(self, texts: list[str], *, query: bool) -> Answer:
-        return self._rows(self._prompted(texts, query=query))
-
-    async def _aembed(self, texts: list[str], *, query: bool) -> Answer:
-        return await self._arows(self._prompted(texts, query=query))
-
-    def _rows(self, items: list[tuple[str, str]]) -> Answer:
-        """A vector an item; what was embedded before is not embedded again."""
-        engine, known = self._lease.engine, self._lease.model.remembered.find(items)
-        missing = _missing(items, known)
-        if not missing:
-            return self._joined(items, known, [], self._nothing())
-        return self._joined(items, known, missing, engine.run(missing, stage="embed"))
-
-    async def _arows(self, items: list[tuple[str, str]]) -> Answer:
-        engine, known = self._lease.engine, self._lease.model.remembered.find(items)
-        missing = _missing(items, known)
-        if not missing:
-            return self._joined(items, known, [], self._nothing())
-        return self._joined(items, known, missing, await engine.arun(missing, stage="embed"))
-
-    def _joined(
-        self,
-        items: list[tuple[str, str]],
-        known: list[Vector | None],
-        missing: list[tuple[str, str]],
-        fresh: Answer,
-    ) -> Answer:
-        self._check_finite(missing, fresh)
-        call = current_call()
-        if call.on_progress is not None and len(missing) < len(items):
-            call.on_progress(len(items), len(items))
-        if len(missing) == len(items):
-            self._lease.model.remembered.keep(missing, fresh.rows, fresh.truncated)
-            return fresh
-        new = dict(zip(missing, zip(fresh.rows, fresh.truncated, strict=True), strict=True))
-        found = [new[item] if one is None else one for item, one in zip(items, known, strict=True)]
-        if missing:
-            self._lease.model.remembered.keep(missing, fresh.rows, fresh.truncated)
-        rows = np.empty((len(items), self.dim), dtype=np.float32)
-        for place, (row, _) in enumerate(found):
-            rows[place] = row
-        return Answer(rows, [truncated for _, truncated in found])
-
-    def _nothing(self) -> Answer:
-        return Answer(np.empty((0, self.dim), dtype=np.float32), [])
+    async def _arun(self, texts: Sequence[str], *, query: bool) -> FloatArray:
+        checked = check_texts(texts, "query" if query else "passage")
+        return (await self._once.arun(self._prompted(checked, query=query))).rows
 
     def _prompted(self, texts: Sequence[str], *, query: bool) -> list[tuple[str, str]]:
         prompt = self._lease.model.prompt(query=query)
@@ -218,14 +174,6 @@ class BiEncoder:
     def _items(self, query: str, passages: list[str]) -> list[tuple[str, str]]:
         """The query first, then the passages: one job, so that they share batches."""
         return self._prompted([query], query=True) + self._prompted(passages, query=False)
-
-    def _check_finite(self, items: list[tuple[str, str]], answer: Answer) -> None:
-        wrong = np.flatnonzero(~np.isfinite(answer.rows).all(axis=1))
-        if len(wrong):
-            raise NotFiniteError(
-                f"{self.model_name!r} returned NaN or infinity for {len(wrong)} of {len(items)}"
-                f" texts, first for one of {len(items[wrong[0]][1])} characters"
-            )
 
     def _scored(self, passages: list[str], answer: Answer) -> list[RankedPassage]:
         """Passages with their cosine, -1 for a blank one."""
@@ -249,11 +197,6 @@ class BiEncoder:
                 zip(passages, cosines.tolist(), answer.truncated[1:], strict=True)
             )
         ]
-
-
-def _missing(items: list[tuple[str, str]], known: Sequence[Vector | None]) -> list[tuple[str, str]]:
-    """What is not known, each item once."""
-    return list(dict.fromkeys(i for i, one in zip(items, known, strict=True) if one is None))
 
 
 def _rebuild(spec: ModelSpec) -> BiEncoder:

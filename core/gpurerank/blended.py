@@ -10,6 +10,7 @@ import numpy as np
 
 from gpurerank.bi_encoder import BiEncoder
 from gpurerank.cross_encoder import CrossEncoder
+from gpurerank.late_interaction import LateInteraction
 from gpurerank.ranking import sigmoids
 from gpurerank.types import FloatArray
 
@@ -20,47 +21,84 @@ if TYPE_CHECKING:
 class BlendedScorer:
     """Scores pairs by a cross-encoder that was trained on top of a bi-encoder.
 
-    A passage that was embedded before in this process, by whatever object with the same
-    bi-encoder, is not embedded again: after a first stage or an indexing the similarity costs
-    nothing.
+    Where the blend asks for cosines alone, a passage that was embedded before in this process, by
+    whatever object with the same bi-encoder, is not embedded again: after a first stage or an
+    indexing the similarity costs nothing. Late interaction reads each passage once more.
 
     Args:
         cross_encoder: Gives its own logit.
-        bi_encoder: Gives the cosine.
+        similarity: Gives the similarity.
         blend: How both become one logit.
     """
 
-    def __init__(self, cross_encoder: CrossEncoder, bi_encoder: BiEncoder, blend: Blend) -> None:
+    def __init__(
+        self, cross_encoder: CrossEncoder, similarity: Cosines | Late, blend: Blend
+    ) -> None:
         self._cross_encoder = cross_encoder
-        self._bi_encoder = bi_encoder
+        self._similarity = similarity
         self._blend = blend
 
     def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """The score of each pair, in [0, 1], input order; raises as both models do."""
-        queries, passages = _distinct(pairs)
-        vectors = self._bi_encoder.embed_queries(queries), self._bi_encoder.embed_passages(passages)
-        cosines = _cosines(pairs, queries, passages, *vectors)
-        return sigmoids(self._blend.logits(self._cross_encoder.logits(pairs), cosines))
+        similarities = self._similarity.of(pairs)
+        return sigmoids(self._blend.logits(self._cross_encoder.logits(pairs), similarities))
 
     def identity(self) -> list[str]:
         """What a score depends on beside the pair."""
-        return [*self._cross_encoder.identity(), *self._bi_encoder.identity(), repr(self._blend)]
+        return [*self._cross_encoder.identity(), *self._similarity.identity(), repr(self._blend)]
 
     def close(self) -> None:
         """Gives both models back; the last user of each frees its memory."""
         self._cross_encoder.close()
-        self._bi_encoder.close()
+        self._similarity.close()
 
     async def ascore_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """As ``score_pairs``, without blocking; a cancelled task's pairs do not run."""
-        queries, passages = _distinct(pairs)
-        query_vectors, vectors, own = await asyncio.gather(
-            self._bi_encoder.aembed_queries(queries),
-            self._bi_encoder.aembed_passages(passages),
-            self._cross_encoder.alogits(pairs),
+        similarities, own = await asyncio.gather(
+            self._similarity.aof(pairs), self._cross_encoder.alogits(pairs)
         )
-        cosines = _cosines(pairs, queries, passages, query_vectors, vectors)
-        return sigmoids(self._blend.logits(own, cosines))
+        return sigmoids(self._blend.logits(own, similarities))
+
+
+class Cosines:
+    """The similarity of a blend without late interaction."""
+
+    def __init__(self, bi_encoder: BiEncoder) -> None:
+        self._bi_encoder = bi_encoder
+        self.identity = bi_encoder.identity
+        self.close = bi_encoder.close
+
+    def of(self, pairs: Sequence[tuple[str, str]]) -> FloatArray:
+        """Shape (pairs,), float32."""
+        queries, passages = _distinct(pairs)
+        vectors = self._bi_encoder.embed_queries(queries), self._bi_encoder.embed_passages(passages)
+        return _cosines(pairs, queries, passages, *vectors)
+
+    async def aof(self, pairs: Sequence[tuple[str, str]]) -> FloatArray:
+        """As ``of``, without blocking."""
+        queries, passages = _distinct(pairs)
+        vectors = await asyncio.gather(
+            self._bi_encoder.aembed_queries(queries), self._bi_encoder.aembed_passages(passages)
+        )
+        return _cosines(pairs, queries, passages, *vectors)
+
+
+class Late:
+    """The similarity of a blend with late interaction."""
+
+    def __init__(self, late_interaction: LateInteraction, blend: Blend) -> None:
+        self._late_interaction = late_interaction
+        self._blend = blend
+        self.identity = late_interaction.identity
+        self.close = late_interaction.close
+
+    def of(self, pairs: Sequence[tuple[str, str]]) -> FloatArray:
+        """Shape (pairs,), float32."""
+        return self._blend.similarities(*self._late_interaction.similarities(pairs))
+
+    async def aof(self, pairs: Sequence[tuple[str, str]]) -> FloatArray:
+        """As ``of``, without blocking."""
+        return self._blend.similarities(*await self._late_interaction.asimilarities(pairs))
 
 
 def on_top(cross_encoder: CrossEncoder, *, device: str, dtype: str) -> CrossEncoder | BlendedScorer:
@@ -72,8 +110,13 @@ def on_top(cross_encoder: CrossEncoder, *, device: str, dtype: str) -> CrossEnco
     blend = cross_encoder.blend
     if blend is None:
         return cross_encoder
-    bi_encoder = BiEncoder(blend.bi_encoder, device=device, dtype=dtype)
-    return BlendedScorer(cross_encoder, bi_encoder, blend)
+    similarity: Cosines | Late
+    if blend.token_share:
+        late = LateInteraction(blend.bi_encoder, device=device, dtype=dtype)
+        similarity = Late(late, blend)
+    else:
+        similarity = Cosines(BiEncoder(blend.bi_encoder, device=device, dtype=dtype))
+    return BlendedScorer(cross_encoder, similarity, blend)
 
 
 def _distinct(pairs: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.integer[Any]]
+# One row an item: numbers, or an array of its own for each.
+Rows = NDArray[Any]
 
 
 class Pair(NamedTuple):

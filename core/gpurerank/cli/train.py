@@ -39,6 +39,9 @@ def train(
     blend_weight: Annotated[
         float | None, typer.Option(help="Train on top of the bi-encoder: its weight.")
     ] = None,
+    token_share: Annotated[
+        float, typer.Option(help="Of that weight, late interaction's share.", min=0, max=1)
+    ] = 0.0,
     loss: Annotated[str, typer.Option(help="'listwise', 'lambda' or 'pairwise'.")] = "listwise",
     hard: Annotated[int, typer.Option(help="Hard negatives of a query.", min=0)] = 3,
     lexical: Annotated[int, typer.Option(help="Negatives by BM25.", min=0)] = 1,
@@ -98,6 +101,7 @@ def train(
         bi_encoder=bi_encoder,
         teacher=teacher,
         blend_weight=blend_weight,
+        blend_token_share=token_share,
         loss=named,
         teacher_weight=teacher_weight,
         unlabelled=unlabelled,

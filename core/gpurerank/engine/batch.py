@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gpurerank.engine.job import Item, Job
 from gpurerank.errors import DeviceError, OutOfMemoryError, ScoringError
-from gpurerank.types import FloatArray
+from gpurerank.types import Rows
 
 if TYPE_CHECKING:
     from gpurerank.models.packing import Tokens
@@ -45,7 +45,7 @@ class BatchModel(Protocol):
         """A batch, laid out on the host."""
         ...
 
-    def run(self, batch: Any) -> FloatArray:
+    def run(self, batch: Any) -> Rows:
         """One row for each item of a batch."""
         ...
 
@@ -147,7 +147,7 @@ def _bare(error: Exception) -> Exception:
     return error
 
 
-def _deliver(entries: Sequence[Entry], rows: FloatArray, ran: tuple[float, float]) -> None:
+def _deliver(entries: Sequence[Entry], rows: Rows, ran: tuple[float, float]) -> None:
     of_job: dict[Job, list[int]] = {}
     for row, entry in enumerate(entries):
         of_job.setdefault(entry.job, []).append(row)

@@ -102,6 +102,11 @@ class Engine(Generic[Model]):
             self._entered.acquire()
 
     @property
+    def replicas(self) -> Sequence[Model]:
+        """Every copy of the model."""
+        return self._replicas
+
+    @property
     def model(self) -> Model:
         """The first copy; what it says of itself holds for all."""
         return self._replicas[0]

@@ -11,7 +11,7 @@ import numpy as np
 
 from gpurerank.calls import Call
 from gpurerank.errors import ClosedError, DeadlineError
-from gpurerank.types import FloatArray
+from gpurerank.types import Rows
 
 Item = tuple[str, str]
 
@@ -22,11 +22,11 @@ class Answer(NamedTuple):
     """What the model says of a job's items.
 
     Attributes:
-        rows: One row an item, input order, float32.
+        rows: One row an item, input order; float32, or objects where each is an array.
         truncated: Whether each item was longer than the model may read.
     """
 
-    rows: FloatArray
+    rows: Rows
     truncated: list[bool]
 
 
@@ -59,7 +59,7 @@ class Job:
         self.tokens = 0
         self._deadline = call.deadline
         self._notify = notify
-        self._results: FloatArray | None = None
+        self._results: Rows | None = None
         # When its batches ran, in seconds: [start, stop) apart from each other, in their order.
         self._ran: list[tuple[float, float]] = []
         # A caller gives up on one thread while the model answers on another.
@@ -78,7 +78,7 @@ class Job:
     def put(
         self,
         places: Sequence[int],
-        rows: FloatArray,
+        rows: Rows,
         *,
         ran: tuple[float, float],
         tokens: int,
@@ -95,7 +95,7 @@ class Job:
             if self.ended:
                 return
             if self._results is None:
-                self._results = np.empty((len(self.items), *rows.shape[1:]), dtype=np.float32)
+                self._results = np.empty((len(self.items), *rows.shape[1:]), rows.dtype)
             self._results[places] = rows
             self.done += len(places)
             self._note(*ran)

@@ -64,7 +64,8 @@ class Stages:
         """What embeds the passages of a stage, where anything does.
 
         That is work which can be done ahead of time: a BiEncoder remembers what it embedded, for
-        itself and for a cross-encoder that was trained on top of it.
+        itself and for a cross-encoder that was trained on top of its cosines. Late interaction
+        has nothing that an index stores.
         """
         if stage not in self._embedders:
             self._embedders[stage] = self._find_embedder(stage)
@@ -102,7 +103,7 @@ class Stages:
             CrossEncoder(stage.model, device=self._device, dtype=self._dtype)
         ) as cross_encoder:
             blend = cross_encoder.blend
-        if blend is None:
+        if blend is None or blend.token_share:
             return None
         return BiEncoder(blend.bi_encoder, device=self._device, dtype=self._dtype)
 

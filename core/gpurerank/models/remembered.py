@@ -1,4 +1,4 @@
-"""Vectors that were computed before: a text is embedded once, whoever asks for it."""
+"""Rows that were computed before: a text is embedded once, whoever asks for it."""
 
 from __future__ import annotations
 
@@ -9,52 +9,57 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gpurerank.types import FloatArray
+from gpurerank.types import Rows
 
 Item = tuple[str, str]
-Vector = tuple[FloatArray, bool]
-
-# 43,000 vectors of 384 numbers.
-_MAX_BYTES = 64 << 20
+# What the model said of a text, and whether the text was cut.
+Known = tuple[Rows, bool]
 
 
-class RememberedVectors:
-    """The most recently used vectors of a model, by (prompt, text); safe to share between threads.
+class RememberedRows:
+    """What a model said of the most recently used texts, by (prompt, text); safe between threads.
 
     Holds hashes and numbers, no text.
 
     Args:
-        dim: Length of a vector.
-        max_bytes: What the vectors may take together.
+        max_bytes: What the rows may take together.
     """
 
-    def __init__(self, dim: int, max_bytes: int = _MAX_BYTES) -> None:
-        self._limit = max_bytes // (4 * max(dim, 1))
-        self._vectors: OrderedDict[bytes, Vector] = OrderedDict()
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._known: OrderedDict[bytes, Known] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, items: Sequence[Item]) -> list[Vector | None]:
-        """The vector of each item and whether its text was cut; None where it is not known."""
+    def find(self, items: Sequence[Item]) -> list[Known | None]:
+        """The row of each item and whether its text was cut; None where it is not known."""
         keys = [_key(item) for item in items]
         with self._lock:
             for key in keys:
-                if key in self._vectors:
-                    self._vectors.move_to_end(key)
-            return [self._vectors.get(key) for key in keys]
+                if key in self._known:
+                    self._known.move_to_end(key)
+            return [self._known.get(key) for key in keys]
 
-    def keep(self, items: Sequence[Item], rows: FloatArray, truncated: Sequence[bool]) -> None:
-        """Remembers vectors, shape (items, dim); the least recently used beyond the limit go."""
-        # The last ones, where there are more than may be kept at all.
-        first = max(0, len(items) - self._limit)
+    def keep(self, items: Sequence[Item], rows: Rows, truncated: Sequence[bool]) -> None:
+        """Remembers a row an item; the least recently used beyond the limit go."""
+        # From the last one back, where there are more than may be kept at all.
+        first, room = len(items), self._max_bytes
+        while first > 0 and rows[first - 1].nbytes <= room:
+            first -= 1
+            room -= rows[first].nbytes
         # A row of its own: a view would hold the whole array.
         kept = {
             _key(items[row]): (np.array(rows[row]), truncated[row])
             for row in range(first, len(items))
         }
         with self._lock:
-            self._vectors.update(kept)
-            while len(self._vectors) > self._limit:
-                self._vectors.popitem(last=False)
+            for key, known in kept.items():
+                before = self._known.pop(key, None)
+                self._known[key] = known
+                self._bytes += known[0].nbytes - (before[0].nbytes if before else 0)
+            while self._bytes > self._max_bytes:
+                _, (row, _) = self._known.popitem(last=False)
+                self._bytes -= row.nbytes
 
 
 def _key(item: Item) -> bytes:

@@ -11,7 +11,9 @@ from torch import Tensor
 from gpurerank.models.graphs import Forward, GraphedForward, cuda_capture, graph_width
 from gpurerank.models.memory import guarded
 from gpurerank.models.packing import PackedRow, Tokens, pack
-from gpurerank.types import FloatArray
+from gpurerank.types import FloatArray, Rows
+
+Restore = Callable[[Tensor, PackedRow], Rows]
 
 # Rows of ever new widths tear the heap into pieces (99 MB after 300 calls of 20 passages, 1 MB with
 # these), and oneDNN builds a kernel for each width that it sees.
@@ -28,15 +30,25 @@ class RowRunner:
         forward: From a row on the device to one output a sequence.
         device: Where it runs.
         position_offset: First position of a sequence.
+        restore: From what ``forward`` gave for a row to one output a sequence, in the batch's
+            order; None where it gives one a sequence.
     """
 
-    def __init__(self, forward: Forward, device: torch.device, position_offset: int) -> None:
+    def __init__(
+        self,
+        forward: Forward,
+        device: torch.device,
+        position_offset: int,
+        restore: Restore | None = None,
+    ) -> None:
         self._device = device
         self._position_offset = position_offset
         self._forward: Forward = lambda row: forward(row.to(device))
         self._pinned = device.type == "cuda"
         self._width: Callable[[int], int] = lambda tokens: -(-tokens // _CPU_STEP) * _CPU_STEP
-        if self._pinned:
+        self._restore = restore or in_order
+        # A graph holds one output a sequence.
+        if self._pinned and restore is None:
             with torch.cuda.device(device):
                 self._forward = GraphedForward(forward, device, cuda_capture())
             self._width = graph_width
@@ -52,8 +64,8 @@ class RowRunner:
             self._device,
         )
 
-    def run(self, row: PackedRow) -> FloatArray:
-        """Outputs in the order of the batch, shape (sequences, ...), float32.
+    def run(self, row: PackedRow) -> Rows:
+        """Outputs in the order of the batch, one a sequence.
 
         Raises:
             OutOfMemoryError: The batch does not fit.
@@ -63,11 +75,11 @@ class RowRunner:
         return guarded(lambda: self._outputs(row), self._device)
 
     @torch.inference_mode()
-    def _outputs(self, row: PackedRow) -> FloatArray:
+    def _outputs(self, row: PackedRow) -> Rows:
         if not self._pinned:
-            return in_order(self._forward(row), row)
+            return self._restore(self._forward(row), row)
         with torch.cuda.device(self._device):
-            return in_order(self._forward(row), row)
+            return self._restore(self._forward(row), row)
 
 
 def in_order(outputs: Tensor, row: PackedRow) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,13 @@ from gpurerank.models import devices
 from gpurerank.models.attention import attending
 from gpurerank.models.loading import ModelSpec, alike, fingerprint, load_sentence_transformer
 from gpurerank.models.memory import guarded
-from gpurerank.models.packing import PackedRow, Tokens, pack
+from gpurerank.models.packing import Layout, PackedRow, Tokens, pack
 from gpurerank.models.pooling import POOLERS
 from gpurerank.models.probe import position_offset, probe_packed
-from gpurerank.models.remembered import RememberedVectors
+from gpurerank.models.remembered import RememberedRows
 from gpurerank.models.runner import RowRunner, in_order
 from gpurerank.models.tokenization import readable
-from gpurerank.types import FloatArray
+from gpurerank.types import FloatArray, IntArray
 
 PROBE_TEXTS = (
     "a short passage",
@@ -31,6 +31,8 @@ PROBE_TEXTS = (
     "difflib compares sequences of lines. " * 12,
     "Größe 高さ мир — naïve, 12.5 % of £3; see the notes below. " * 4,
 )
+# 43,000 vectors of 384 numbers.
+_REMEMBERED_BYTES = 64 << 20
 _PASSAGE_PROMPTS = ("document", "passage", "corpus")
 
 
@@ -43,6 +45,9 @@ class TextModel:
         name: As the spec gave it.
         fingerprint: Changes when the weights behind the name do.
         dim: Length of a vector.
+        hidden_size: Length of a token's hidden state; 0 where the model does not say.
+        special_ids: Tokens that mark where a text begins and ends, or fill it up.
+        position_offset: First position of a sequence, where ``packed``.
         max_length: Tokens that a text may have, special tokens included.
         remembered: What was embedded before.
         packed: Whether batches run as one packed row; else padded, by sentence-transformers.
@@ -63,14 +68,17 @@ class TextModel:
         self._encoder.max_seq_length = self.max_length
         # The padded path sets its own padding and truncation, on another thread.
         self._tokenizer = copy.deepcopy(self._encoder.tokenizer)
+        self.special_ids = _marks(self._tokenizer)
         self.dim = int(self._encoder.get_embedding_dimension() or 0)
-        self.remembered = RememberedVectors(self.dim)
+        config = getattr(getattr(self._encoder[0], "model", None), "config", None)
+        self.hidden_size = int(getattr(config, "hidden_size", 0))
+        self.remembered = RememberedRows(_REMEMBERED_BYTES)
         self.why_padded = self._probe()
         self.packed = self.why_padded is None
         self.lanes = devices.lanes_of(self.device, self.max_length) if self.packed else 1
         self._encoder.to(dtype=self.dtype)
         if self.packed:
-            self._rows = RowRunner(self._packed, self.device, self._position_offset)
+            self._rows = RowRunner(self._packed, self.device, self.position_offset)
 
     def prompt(self, *, query: bool) -> str:
         """Text that goes before each query or passage; empty for most models."""
@@ -112,6 +120,10 @@ class TextModel:
         """Lays a batch out on the host, while another one may run; ``tokens`` are the items'."""
         return self._rows.prepare(tokens) if self.packed else list(items)
 
+    def blank(self, count: int) -> FloatArray:
+        """Room for the vectors of so many texts."""
+        return np.empty((count, self.dim), dtype=np.float32)
+
     def run(self, batch: PackedRow | list[tuple[str, str]]) -> FloatArray:
         """Vectors, shape (texts, dim), float32, in the batch's order.
 
@@ -124,34 +136,54 @@ class TextModel:
             return self._rows.run(batch)
         return guarded(lambda: self._padded(batch), self.device)
 
-    def _packed(self, row: PackedRow) -> Tensor:
-        """One vector a sequence of the row, without waiting for the device."""
+    def states(self, row: PackedRow) -> Tensor:
+        """Last hidden state of every token of a row on the device, shape (1, tokens, hidden)."""
         inputs: dict[str, Any] = {"input_ids": row.input_ids, "position_ids": row.position_ids}
         if self._has_segments:
             inputs["token_type_ids"] = row.segment_ids
         with attending(row.layout):
-            hidden = self._transformer.model(**inputs).last_hidden_state
-        pooled = self._pool(hidden, row.layout)
+            hidden: Tensor = self._transformer.model(**inputs).last_hidden_state
+        return hidden
+
+    def pooled(self, hidden: Tensor, layout: Layout) -> Tensor:
+        """One vector a sequence of ``states``, shape (sequences, dim), float32."""
         # Normalizing in half precision would leave vectors whose length is off by 0.3%.
         dtype = next((weight.dtype for weight in self._head.parameters()), torch.float32)
-        features: dict[str, Tensor] = {"sentence_embedding": pooled.to(dtype)}
+        features: dict[str, Tensor] = {"sentence_embedding": self._pool(hidden, layout).to(dtype)}
         for module in self._head:
             features = module(features)
         return features["sentence_embedding"].float()
 
-    @torch.inference_mode()
-    def _padded(self, items: list[tuple[str, str]]) -> FloatArray:
-        vectors = np.empty((len(items), self.dim), dtype=np.float32)
+    def encode(
+        self, items: Sequence[tuple[str, str]], **options: Any
+    ) -> Iterator[tuple[list[int], Any]]:
+        """sentence-transformers' own results, padded: for each prompt its items' places and those.
+
+        Args:
+            items: What is read.
+            options: Of ``SentenceTransformer.encode``.
+        """
         for prompt in {prompt for prompt, _ in items}:
             places = [place for place, (own, _) in enumerate(items) if own == prompt]
-            found = self._encoder.encode(
-                [readable(items[place][1]) for place in places],
-                # Not None, for which the model's default prompt would be taken.
-                prompt=prompt,
-                convert_to_tensor=True,
-                show_progress_bar=False,
+            yield (
+                places,
+                self._encoder.encode(
+                    [readable(items[place][1]) for place in places],
+                    # Not None, for which the model's default prompt would be taken.
+                    prompt=prompt,
+                    show_progress_bar=False,
+                    **options,
+                ),
             )
-            assert isinstance(found, Tensor)
+
+    def _packed(self, row: PackedRow) -> Tensor:
+        """One vector a sequence of the row, without waiting for the device."""
+        return self.pooled(self.states(row), row.layout)
+
+    @torch.inference_mode()
+    def _padded(self, items: list[tuple[str, str]]) -> FloatArray:
+        vectors = self.blank(len(items))
+        for places, found in self.encode(items, convert_to_tensor=True):
             vectors[places] = found.float().cpu().numpy()
         return vectors
 
@@ -172,7 +204,7 @@ class TextModel:
         if why is not None:
             return why
         items = [("", text) for text in PROBE_TEXTS]
-        row = pack(self.tokenize(items), self._position_offset)
+        row = pack(self.tokenize(items), self.position_offset)
         return probe_packed(
             self.name,
             self._transformer.model,
@@ -194,7 +226,7 @@ class TextModel:
         self._pool = POOLERS[modules[1].pooling_mode]
         self._head = nn.ModuleList(modules[2:])
         self._has_segments = "token_type_ids" in modules[0].preprocess(["one"])
-        self._position_offset = position_offset(modules[0].model)
+        self.position_offset = position_offset(modules[0].model)
         return None
 
 
@@ -209,3 +241,9 @@ def load_text_models(spec: ModelSpec) -> list[TextModel]:
     if models[0].dim == 0:
         raise ModelError(f"{spec.name!r} does not say how long its vectors are")
     return alike(models)
+
+
+def _marks(tokenizer: Any) -> IntArray:
+    names = ("cls_token_id", "sep_token_id", "bos_token_id", "eos_token_id", "pad_token_id")
+    found = [getattr(tokenizer, name, None) for name in names]
+    return np.array([each for each in found if each is not None], dtype=np.int64)

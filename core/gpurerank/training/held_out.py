@@ -70,9 +70,10 @@ class HeldOutEvaluator(BaseEvaluator):
 
     def mean(self, own: FloatArray) -> float:
         """Mean nDCG@10 of logits, shape (pairs,)."""
-        cosines = np.array([s for each in self._lists for s in each.similarities], np.float32)
-        logits = own if self._blend is None else self._blend.logits(own, cosines)
-        return _mean(self._lists, logits)
+        if self._blend is None or not self._lists:
+            return _mean(self._lists, own)
+        similarities = np.concatenate([each.blended(self._blend) for each in self._lists])
+        return _mean(self._lists, self._blend.logits(own, similarities))
 
 
 def _mean(lists: Sequence[TrainingList], logits: FloatArray) -> float:

@@ -7,6 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
+from gpurerank.models.blend import Blend
+from gpurerank.types import FloatArray
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingList:
@@ -19,6 +24,7 @@ class TrainingList:
             only the teacher teaches.
         similarities: The bi-encoder's cosines.
         teacher: The teacher's logits.
+        late: Late interaction of the query with each; empty where no blend asks for it.
     """
 
     query: str
@@ -26,11 +32,19 @@ class TrainingList:
     grades: tuple[float, ...]
     similarities: tuple[float, ...]
     teacher: tuple[float, ...]
+    late: tuple[float, ...] = ()
 
     @property
     def labelled(self) -> bool:
         """Whether a passage is known to be relevant."""
         return any(grade > 0 for grade in self.grades)
+
+    def blended(self, blend: Blend | None) -> FloatArray:
+        """What a blend takes for the similarity of each passage; the cosine without one."""
+        cosines = np.array(self.similarities, np.float32)
+        if blend is None or not blend.token_share:
+            return cosines
+        return blend.similarities(cosines, np.array(self.late, np.float32))
 
 
 def write_lists(path: Path, lists: Iterable[TrainingList]) -> int:

@@ -28,8 +28,8 @@ class ListwiseDistillationLoss(nn.Module):
 
     Args:
         model: A cross-encoder with one label.
-        blend: The logit that is trained is the model's own blended with the bi-encoder's cosine:
-            the model then learns what the bi-encoder lacks. None trains the model's own.
+        blend: The logit that is trained is the model's own blended with the bi-encoder's
+            similarity: the model then learns what that lacks. None trains the model's own.
         teacher_weight: Weight of the KL divergence in a labelled list.
         pointwise_weight: Weight of the pointwise term.
         pairs_per_pass: Pairs in one forward pass; pairs are sorted by length, so little is padded.

@@ -63,9 +63,10 @@ class TrainOptions:
         new_head: Begin anew from the embedded bi-encoder.
         bi_encoder: Mines negatives; and teaches where no teacher is named.
         teacher: A cross-encoder whose logits are distilled, or None for the bi-encoder.
-        blend_weight: Trains on top of the bi-encoder's ranking: logits that a cosine of 1 is
+        blend_weight: Trains on top of the bi-encoder's ranking: logits that a similarity of 1 is
             worth. None keeps what the base was trained with.
-        blend_center: The cosine that says nothing either way.
+        blend_token_share: Share of that similarity that comes from late interaction, in [0, 1].
+        blend_center: The similarity that says nothing either way.
         loss: "listwise" (cross-entropy of the list with distillation), "lambda" (LambdaLoss), or
             "pairwise" (RankNet).
         teacher_weight: Weight of the distillation in "listwise".
@@ -96,6 +97,7 @@ class TrainOptions:
     bi_encoder: str = "embedded"
     teacher: str | None = None
     blend_weight: float | None = None
+    blend_token_share: float = 0.0
     blend_center: float = 0.45
     loss: Loss = "listwise"
     teacher_weight: float = 0.3
@@ -138,6 +140,10 @@ class TrainOptions:
             raise InputError("nothing to train on: give a folder in BEIR layout or a file of pairs")
         if self.loss not in LOSSES:
             raise InputError(f"loss is {self.loss!r}; it must be one of {', '.join(LOSSES)}")
+        if not 0 <= self.blend_token_share <= 1:
+            raise InputError(f"blend_token_share is {self.blend_token_share}; it must be in [0, 1]")
+        if self.blend_token_share and self.blend_weight is None:
+            raise InputError("blend_token_share needs blend_weight: there is no blend to share in")
         if not 0 <= self.held_out_share < 1:
             raise InputError(f"held_out_share is {self.held_out_share}; it must be in [0, 1)")
         for name in ("epochs", "lists_per_step", "learning_rate", "max_length"):

@@ -13,6 +13,7 @@ import torch
 from gpurerank.bi_encoder import BiEncoder
 from gpurerank.cross_encoder import CrossEncoder
 from gpurerank.errors import DataError, InputError
+from gpurerank.late_interaction import LateInteraction
 from gpurerank.models.blend import Blend
 from gpurerank.models.loading import ModelSpec, load_blend
 from gpurerank.ranking import logit_of
@@ -75,7 +76,7 @@ def train(
         tell(f"this run is finished; delete {options.output} to train again")
         return _read_report(report)
     blend = _blend(options)
-    lists = _mined(options, embedder, tell)
+    lists = _mined(options, blend, embedder, tell)
     seed, device = options.seed, options.resolved_device()
     torch.manual_seed(seed)
     model = trainable.load_trainable(
@@ -132,6 +133,7 @@ def _blend(options: TrainOptions) -> Blend | None:
         return Blend(
             bi_encoder=options.bi_encoder,
             weight=options.blend_weight,
+            token_share=options.blend_token_share,
             center=options.blend_center,
         )
     own = None if options.new_head else load_blend(ModelSpec(name=options.base))
@@ -143,7 +145,9 @@ def _blend(options: TrainOptions) -> Blend | None:
     return own
 
 
-def _mined(options: TrainOptions, embedder: TextEmbedder | None, tell: Tell) -> sources.Lists:
+def _mined(
+    options: TrainOptions, blend: Blend | None, embedder: TextEmbedder | None, tell: Tell
+) -> sources.Lists:
     """The lists of this run: mined now, or by an earlier start of it."""
     folder = options.output
     paths = [folder / name for name in ("lists.jsonl", "held_out.jsonl", "notes.json")]
@@ -155,6 +159,9 @@ def _mined(options: TrainOptions, embedder: TextEmbedder | None, tell: Tell) -> 
     lists = _mine(options, embedder)
     for note in lists.notes:
         tell(note)
+    if blend is not None and blend.token_share:
+        tell("reading the lists token by token")
+        lists = _with_late_interaction(lists, blend, options.device)
     write_lists(paths[0], lists.training)
     write_lists(paths[1], lists.held_out)
     _write(paths[2], lists.notes)
@@ -177,6 +184,26 @@ def _mine(options: TrainOptions, embedder: TextEmbedder | None) -> sources.Lists
         return replace(lists, training=taught(lists.training, with_teacher))
     finally:
         with_teacher.close()
+
+
+def _with_late_interaction(lists: sources.Lists, blend: Blend, device: str) -> sources.Lists:
+    late_interaction = LateInteraction(blend.bi_encoder, device=device)
+    try:
+        training, held_out = (
+            compared(each, late_interaction) for each in (lists.training, lists.held_out)
+        )
+        return replace(lists, training=training, held_out=held_out)
+    finally:
+        late_interaction.close()
+
+
+def compared(
+    lists: Sequence[TrainingList], late_interaction: LateInteraction
+) -> list[TrainingList]:
+    """The lists with the late interaction of each query with its passages."""
+    pairs = [(each.query, passage) for each in lists for passage in each.passages]
+    late = iter(late_interaction.similarities(pairs)[1].tolist())
+    return [replace(each, late=tuple(next(late) for _ in each.passages)) for each in lists]
 
 
 def taught(lists: Sequence[TrainingList], teacher: PairScorer) -> list[TrainingList]:

@@ -26,18 +26,21 @@ from gpurerank.training.options import TrainOptions
 _PAIRS_PER_PASS = 16
 
 
-def as_dataset(lists: Iterable[TrainingList], *, grades_only: bool = False) -> Dataset:
+def as_dataset(
+    lists: Iterable[TrainingList], *, blend: Blend | None = None, grades_only: bool = False
+) -> Dataset:
     """Columns ``query``, ``passages`` and ``labels``, as the losses of this package read them.
 
-    A label is (grade, similarity, teacher's logit), or for sentence-transformers' own losses the
-    grade alone.
+    A label is (grade, similarity as the blend takes it, teacher's logit), or for
+    sentence-transformers' own losses the grade alone.
     """
 
     def rows() -> Iterator[dict[str, object]]:
         for each in lists:
             labels: list[Any] = list(each.grades)
             if not grades_only:
-                columns = zip(each.grades, each.similarities, each.teacher, strict=True)
+                similarities = each.blended(blend).tolist()
+                columns = zip(each.grades, similarities, each.teacher, strict=True)
                 labels = [list(label) for label in columns]
             yield {"query": each.query, "passages": list(each.passages), "labels": labels}
 
@@ -86,7 +89,7 @@ def fit(
     trainer = CrossEncoderTrainer(
         model=model,
         args=arguments(options, steps, judged=held_out is not None),
-        train_dataset=as_dataset(lists, grades_only=not listwise),
+        train_dataset=as_dataset(lists, blend=blend, grades_only=not listwise),
         loss=loss_of(options, model, blend),
         evaluator=held_out,
         callbacks=_callbacks(options, judged=held_out is not None),

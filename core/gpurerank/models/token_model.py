@@ -1,0 +1,131 @@
+"""A loaded bi-encoder read token by token: what late interaction compares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from gpurerank.errors import ModelError
+from gpurerank.models.memory import guarded
+from gpurerank.models.packing import PackedRow, Tokens
+from gpurerank.models.remembered import RememberedRows
+from gpurerank.models.runner import RowRunner
+from gpurerank.models.text_model import TextModel
+from gpurerank.types import Rows
+
+# 1,100 passages of 150 tokens and 384 numbers.
+_REMEMBERED_BYTES = 128 << 20
+
+
+class TokenModel:
+    """Gives a text's vector and one for each of its tokens; has no weights of its own.
+
+    An item is (prompt, text), its row an array of shape (1 + tokens, dim), float16, of unit
+    vectors: the bi-encoder's first, then the last hidden state of each token. What marks where a
+    text begins and ends is no token of it.
+
+    Args:
+        texts: The bi-encoder.
+
+    Attributes:
+        name: The bi-encoder's.
+        max_length: Tokens that a text may have, marks included.
+        remembered: What was read before.
+        lanes: Batches that may run at the same time.
+
+    Raises:
+        ModelError: The vectors of texts and of tokens differ in length, so they share no space.
+    """
+
+    def __init__(self, texts: TextModel) -> None:
+        if texts.hidden_size != texts.dim:
+            raise ModelError(
+                f"the bi-encoder {texts.name!r} cannot be read token by token: a token has"
+                f" {texts.hidden_size} numbers and a text {texts.dim}"
+            )
+        self._texts = texts
+        self.name = texts.name
+        self.max_length = texts.max_length
+        self.lanes = texts.lanes
+        self.remembered = RememberedRows(_REMEMBERED_BYTES)
+        if texts.packed:
+            self._rows = RowRunner(
+                self._packed, texts.device, texts.position_offset, self._of_each_text
+            )
+
+    @property
+    def tokens_per_batch(self) -> tuple[int, int]:
+        """Tokens below which a batch uses the device badly, and the most that it may have."""
+        return self._texts.tokens_per_batch
+
+    def enter_lane(self) -> None:
+        """Sets up the thread that calls for running batches beside the other lanes."""
+        self._texts.enter_lane()
+
+    def prompt(self, *, query: bool) -> str:
+        """Text that goes before each query or passage."""
+        return self._texts.prompt(query=query)
+
+    def tokenize(self, items: Sequence[tuple[str, str]]) -> list[Tokens]:
+        """Token ids of each text behind its prompt, cut to ``max_length``."""
+        return self._texts.tokenize(items)
+
+    def prepare(
+        self, items: Sequence[tuple[str, str]], tokens: Sequence[Tokens]
+    ) -> PackedRow | list[tuple[str, str]]:
+        """Lays a batch out on the host, while another one may run; ``tokens`` are the items'."""
+        return self._rows.prepare(tokens) if self._texts.packed else list(items)
+
+    def blank(self, count: int) -> Rows:
+        """Room for the rows of so many texts."""
+        return np.empty(count, dtype=object)
+
+    def run(self, batch: PackedRow | list[tuple[str, str]]) -> Rows:
+        """A row a text, shape (texts,) of objects, in the batch's order.
+
+        Raises:
+            OutOfMemoryError: The batch does not fit.
+            DeviceError: The GPU is lost.
+            ScoringError: The model failed.
+        """
+        if isinstance(batch, PackedRow):
+            return self._rows.run(batch)
+        return guarded(lambda: self._padded(batch), self._texts.device)
+
+    def _packed(self, row: PackedRow) -> Tensor:
+        """Vectors of the row's texts and, behind them, of all its tokens: (texts + tokens, dim)."""
+        hidden = self._texts.states(row)
+        return _unit(self._texts.pooled(hidden, row.layout), hidden[0])
+
+    def _of_each_text(self, outputs: Tensor, row: PackedRow) -> Rows:
+        found, ids = outputs.cpu().numpy(), row.input_ids[0].numpy()
+        count, bounds = row.layout.count, row.layout.cu_seqlens.tolist()
+        meant = ~np.isin(ids, self._texts.special_ids)
+        rows = self.blank(count)
+        for place, (start, stop) in enumerate(pairwise(bounds[: count + 1])):
+            tokens = found[count + start : count + stop][meant[start:stop]]
+            rows[row.order[place]] = np.concatenate((found[place : place + 1], tokens))
+        return rows
+
+    @torch.inference_mode()
+    def _padded(self, items: list[tuple[str, str]]) -> Rows:
+        rows = self.blank(len(items))
+        for places, found in self._texts.encode(items, output_value=None):
+            for place, features in zip(places, found, strict=True):
+                ids = features["input_ids"].cpu().numpy()
+                read = features["attention_mask"].cpu().numpy().astype(bool)
+                meant = torch.from_numpy(read & ~np.isin(ids, self._texts.special_ids))
+                states = features["token_embeddings"][meant.to(self._texts.device)]
+                rows[place] = _unit(features["sentence_embedding"][None], states).cpu().numpy()
+        return rows
+
+
+def _unit(vectors: Tensor, states: Tensor) -> Tensor:
+    """Both below each other, of length 1, float16."""
+    together = torch.cat((vectors.float(), states.float()))
+    return normalize(together, dim=-1).half()

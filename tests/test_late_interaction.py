@@ -1,0 +1,154 @@
+"""Late interaction: a bi-encoder read token by token, from the weights that are loaded already."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from gpurerank import BiEncoder, ClosedError, ModelError, NotFiniteError
+from gpurerank.calls import calling
+from gpurerank.engine.registry import REGISTRY
+from gpurerank.late_interaction import LateInteraction
+from gpurerank.models.embedded import base_folder
+from tests.test_bi_encoder import build
+
+QUERY = "how do I compare two files?"
+PASSAGES = [
+    "difflib compares two files",
+    "subprocess.run executes a command, waits, and returns its output. " * 8,
+    "Größe, naïve café — 12.5 % of £3, 高さ мир",
+    "fox",
+    "the quick brown fox " * 200,
+]
+# Tokens are kept in half precision.
+TOLERANCE = 2e-4
+
+
+def reference(model: SentenceTransformer, query: str, passage: str) -> tuple[float, float]:
+    """Cosine and MaxSim from sentence-transformers' own token embeddings."""
+    marks = {model.tokenizer.cls_token_id, model.tokenizer.sep_token_id}
+    read = []
+    for features in (
+        model.encode_query([query], output_value=None)[0],
+        model.encode_document([passage], output_value=None)[0],
+    ):
+        meant = [i for i, token in enumerate(features["input_ids"].tolist()) if token not in marks]
+        states = features["token_embeddings"].cpu().float().numpy()[meant]
+        vector = features["sentence_embedding"].cpu().float().numpy()
+        read.append(
+            (
+                vector / np.linalg.norm(vector),
+                states / np.linalg.norm(states, axis=1, keepdims=True),
+            )
+        )
+    (asked, of_query), (found, of_passage) = read
+    return float(asked @ found), float((of_query @ of_passage.T).max(axis=1).mean())
+
+
+def test_it_is_maxsim_over_sentence_transformers_own_states() -> None:
+    model = SentenceTransformer(str(base_folder()), device="cpu")
+    late = LateInteraction(device="cpu", dtype="float32")
+    cosines, similarities = late.similarities([(QUERY, passage) for passage in PASSAGES])
+    expected = [reference(model, QUERY, passage) for passage in PASSAGES]
+    np.testing.assert_allclose(cosines, [each[0] for each in expected], atol=TOLERANCE)
+    np.testing.assert_allclose(similarities, [each[1] for each in expected], atol=TOLERANCE)
+    assert similarities.dtype == np.float32
+    assert similarities.argmax() == 0
+    late.close()
+
+
+@pytest.mark.parametrize(("pooling", "packed"), [("mean", True), ("max", False)])
+def test_a_model_that_runs_padded_is_read_alike(
+    pooling: str, packed: bool, model_folder: Callable[[str], str], tmp_path: Path
+) -> None:
+    folder = build(tmp_path, model_folder("bert"), pooling)
+    model = SentenceTransformer(folder, device="cpu")
+    late = LateInteraction(folder, device="cpu", dtype="float32")
+    assert late._texts.model.packed is packed
+    found = np.transpose(late.similarities([(QUERY, passage) for passage in PASSAGES]))
+    expected = [reference(model, QUERY, passage) for passage in PASSAGES]
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE)
+    late.close()
+
+
+def test_a_pair_ignores_its_neighbours_and_tasks_get_the_same() -> None:
+    late = LateInteraction(device="cpu", dtype="float32")
+    pairs = [(query, passage) for query in (QUERY, "a fox") for passage in PASSAGES]
+    alone = np.array([np.ravel(late.similarities([pair])) for pair in pairs]).T
+    late.close()
+    late = LateInteraction(device="cpu", dtype="float32")
+    np.testing.assert_allclose(late.similarities(pairs), alone, atol=TOLERANCE)
+    np.testing.assert_array_equal(asyncio.run(late.asimilarities(pairs)), late.similarities(pairs))
+    assert [each.shape for each in late.similarities([])] == [(0,), (0,)]
+    late.close()
+
+
+def test_what_has_no_token_is_like_nothing(bi_encoder: BiEncoder) -> None:
+    late = LateInteraction()
+    _, similarities = late.similarities([(QUERY, ""), ("", "a fox"), ("", "")])
+    assert similarities.tolist() == [0.0, 0.0, 0.0]
+    late.close()
+
+
+def test_many_pairs_are_read_in_slices_and_counted_as_pairs(bi_encoder: BiEncoder) -> None:
+    late = LateInteraction()
+    pairs = [(f"fact {i % 3}", f"number {i}") for i in range(1_100)]
+    told: list[tuple[int, int]] = []
+    with calling(on_progress=lambda done, total: told.append((done, total))):
+        _, similarities = late.similarities(pairs)
+    assert told[-1] == (1_100, 1_100)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    _, last = late.similarities(pairs[-40:])
+    np.testing.assert_allclose(similarities[-40:], last, atol=TOLERANCE)
+    late.close()
+
+
+def test_weights_are_shared_with_the_bi_encoder(bi_encoder: BiEncoder) -> None:
+    before = REGISTRY.loaded()
+    late = LateInteraction("embedded")
+    assert late._texts.model is bi_encoder._lease.model
+    assert REGISTRY.loaded() == before + 1
+    late.close()
+    assert REGISTRY.loaded() == before
+    with pytest.raises(ClosedError):
+        late.similarities([(QUERY, "fox")])
+    assert bi_encoder.embed_queries(["fox"]).shape == (1, 384)
+
+
+def test_the_bi_encoder_may_be_closed_first() -> None:
+    encoder, late = BiEncoder(device="cpu"), LateInteraction(device="cpu")
+    encoder.close()
+    assert late.similarities([(QUERY, "the fox runs")])[1][0] > 0
+    late.close()
+
+
+def test_a_text_is_read_once(bi_encoder: BiEncoder) -> None:
+    late = LateInteraction()
+    pairs = [("a query that only this test asks", passage) for passage in ("one", "two", "one")]
+    first = late.similarities(pairs)
+    read = late._lease.engine.stats().items
+    np.testing.assert_array_equal(late.similarities(pairs[::-1])[1], first[1][::-1])
+    assert late._lease.engine.stats().items == read
+    late.close()
+
+
+def test_a_model_whose_tokens_live_elsewhere_is_refused(
+    model_folder: Callable[[str], str], tmp_path: Path
+) -> None:
+    folder = build(tmp_path, model_folder("bert"), "mean", dense=True)
+    with pytest.raises(ModelError, match="a token has 32 numbers and a text 12"):
+        LateInteraction(folder, device="cpu")
+
+
+def test_not_a_number_is_an_error(model_folder: Callable[[str], str], tmp_path: Path) -> None:
+    late = LateInteraction(build(tmp_path, model_folder("bert"), "mean"), device="cpu")
+    weight = late._texts.model._transformer.model.embeddings.LayerNorm.weight
+    weight.data.fill_(float("nan"))
+    with pytest.raises(NotFiniteError, match="NaN or infinity for 2 of 2 texts"):
+        late.similarities([("one", "two")])
+    late.close()
