@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpurerank import BiEncoder, CrossEncoder, MemoryStore, Reranker
+from gpurerank import BiEncoder, CrossEncoder, MemoryStore, Reranker, calling
 from gpurerank.errors import WeightsError
 from gpurerank.late_interaction import LateInteraction
-from gpurerank.models.blend import FILE_NAME, Blend
+from gpurerank.models.blend import FILE_NAME, Blend, read_blend
+from gpurerank.models.embedded import DELTA_FILE
 from gpurerank.models.remembered import RememberedRows
 from gpurerank.ranking import logit_of
 
@@ -143,3 +144,27 @@ def test_a_share_over_one_is_refused(on_top: str) -> None:
     (Path(on_top) / FILE_NAME).write_text(json.dumps(told))
     with pytest.raises(WeightsError, match=r"token_share is 1\.5"):
         Reranker(on_top)
+
+
+def test_progress_counts_pairs_once_whichever_model_read_them(on_top: str) -> None:
+    for share in (0.0, 0.5):
+        Blend(weight=12.0, token_share=share, center=0.25).write(Path(on_top))
+        pairs = [(QUERY, f"passage {share} {i}") for i in range(600)]
+        with Reranker(on_top, dtype="float32") as reranker:
+            for scores in (
+                reranker.score_pairs,
+                lambda some, r=reranker: asyncio.run(r.ascore_pairs(some)),
+            ):
+                told: list[tuple[int, int]] = []
+                with calling(on_progress=lambda done, of, t=told: t.append((done, of))):
+                    scores(pairs)
+                assert told[-1] == (600, 600)
+                assert told == sorted(told)
+
+
+def test_the_card_states_the_blend_that_ships() -> None:
+    blend = read_blend(DELTA_FILE.with_name(FILE_NAME))
+    card = DELTA_FILE.with_name("MODEL_CARD.md").read_text()
+    told = f"{blend.scale} * (logit + {blend.weight:g} * (similarity - {blend.center}))"
+    assert told in card
+    assert f"{blend.token_share} * late interaction" in card

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from gpurerank.calls import calling
 from gpurerank.engine.registry import REGISTRY
 from gpurerank.late_interaction import LateInteraction
 from gpurerank.models.embedded import base_folder
+from gpurerank.models.remembered import RememberedRows
+from gpurerank.types import FloatArray
 from tests.test_bi_encoder import build
 
 QUERY = "how do I compare two files?"
@@ -53,6 +57,8 @@ def reference(model: SentenceTransformer, query: str, passage: str) -> tuple[flo
 def test_it_is_maxsim_over_sentence_transformers_own_states() -> None:
     model = SentenceTransformer(str(base_folder()), device="cpu")
     late = LateInteraction(device="cpu", dtype="float32")
+    assert late._engine().model.max_length == 512
+    model.max_seq_length = 512  # not the 256 after which it embeds no more
     cosines, similarities = late.similarities([(QUERY, passage) for passage in PASSAGES])
     expected = [reference(model, QUERY, passage) for passage in PASSAGES]
     np.testing.assert_allclose(cosines, [each[0] for each in expected], atol=TOLERANCE)
@@ -69,7 +75,8 @@ def test_a_model_that_runs_padded_is_read_alike(
     folder = build(tmp_path, model_folder("bert"), pooling)
     model = SentenceTransformer(folder, device="cpu")
     late = LateInteraction(folder, device="cpu", dtype="float32")
-    assert late._texts.model.packed is packed
+    assert late._lease.model.packed is packed
+    model.max_seq_length = late._engine().model.max_length
     found = np.transpose(late.similarities([(QUERY, passage) for passage in PASSAGES]))
     expected = [reference(model, QUERY, passage) for passage in PASSAGES]
     np.testing.assert_allclose(found, expected, atol=TOLERANCE)
@@ -111,29 +118,41 @@ def test_many_pairs_are_read_in_slices_and_counted_as_pairs(bi_encoder: BiEncode
 def test_weights_are_shared_with_the_bi_encoder(bi_encoder: BiEncoder) -> None:
     before = REGISTRY.loaded()
     late = LateInteraction("embedded")
-    assert late._texts.model is bi_encoder._lease.model
-    assert REGISTRY.loaded() == before + 1
-    late.close()
+    assert late._lease.model is bi_encoder._lease.model
     assert REGISTRY.loaded() == before
+    late.close()
     with pytest.raises(ClosedError):
         late.similarities([(QUERY, "fox")])
     assert bi_encoder.embed_queries(["fox"]).shape == (1, 384)
 
 
-def test_the_bi_encoder_may_be_closed_first() -> None:
-    encoder, late = BiEncoder(device="cpu"), LateInteraction(device="cpu")
+def test_who_is_closed_last_frees_the_weights(
+    model_folder: Callable[[str], str], tmp_path: Path
+) -> None:
+    folder = build(tmp_path, model_folder("bert"), "mean")
+    before = REGISTRY.loaded()
+    encoder, late = BiEncoder(folder, device="cpu"), LateInteraction(folder, device="cpu")
     encoder.close()
-    assert late.similarities([(QUERY, "the fox runs")])[1][0] > 0
+    assert np.isfinite(late.similarities([(QUERY, "the fox runs")])).all()
     late.close()
+    assert REGISTRY.loaded() == before
+    encoder, late = BiEncoder(folder, device="cpu"), LateInteraction(folder, device="cpu")
+    of_tokens = weakref.ref(late._engine().model)
+    del late
+    gc.collect()
+    encoder.close()
+    gc.collect()
+    assert REGISTRY.loaded() == before
+    assert of_tokens() is None, "nobody uses it, and its weights are gone"
 
 
 def test_a_text_is_read_once(bi_encoder: BiEncoder) -> None:
     late = LateInteraction()
     pairs = [("a query that only this test asks", passage) for passage in ("one", "two", "one")]
     first = late.similarities(pairs)
-    read = late._lease.engine.stats().items
+    read = late._engine().stats().items
     np.testing.assert_array_equal(late.similarities(pairs[::-1])[1], first[1][::-1])
-    assert late._lease.engine.stats().items == read
+    assert late._engine().stats().items == read
     late.close()
 
 
@@ -141,14 +160,37 @@ def test_a_model_whose_tokens_live_elsewhere_is_refused(
     model_folder: Callable[[str], str], tmp_path: Path
 ) -> None:
     folder = build(tmp_path, model_folder("bert"), "mean", dense=True)
+    before = REGISTRY.loaded()
     with pytest.raises(ModelError, match="a token has 32 numbers and a text 12"):
         LateInteraction(folder, device="cpu")
+    assert REGISTRY.loaded() == before
 
 
 def test_not_a_number_is_an_error(model_folder: Callable[[str], str], tmp_path: Path) -> None:
     late = LateInteraction(build(tmp_path, model_folder("bert"), "mean"), device="cpu")
-    weight = late._texts.model._transformer.model.embeddings.LayerNorm.weight
+    weight = late._lease.model._transformer.model.embeddings.LayerNorm.weight
     weight.data.fill_(float("nan"))
     with pytest.raises(NotFiniteError, match="NaN or infinity for 2 of 2 texts"):
         late.similarities([("one", "two")])
+    late.close()
+
+
+def test_both_engines_of_a_padded_model_run_at_once(
+    model_folder: Callable[[str], str], tmp_path: Path
+) -> None:
+    folder = build(tmp_path, model_folder("bert"), "max")
+    encoder, late = BiEncoder(folder, device="cpu"), LateInteraction(folder, device="cpu")
+    texts = [f"number {i} " * (1 + i % 7) for i in range(120)]
+    expected = encoder.embed_passages(texts)
+    encoder._lease.model.remembered = RememberedRows(0)
+
+    async def both() -> tuple[FloatArray, tuple[FloatArray, FloatArray]]:
+        return await asyncio.gather(
+            encoder.aembed_passages(texts), late.asimilarities([(QUERY, text) for text in texts])
+        )
+
+    vectors, (cosines, _) = asyncio.run(both())
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    np.testing.assert_allclose(cosines, expected @ encoder.embed_queries([QUERY])[0], atol=1e-3)
+    encoder.close()
     late.close()

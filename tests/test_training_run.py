@@ -20,8 +20,9 @@ from gpurerank import BiEncoder, DataError, InputError, Reranker
 from gpurerank.late_interaction import LateInteraction
 from gpurerank.models import embedded as shipped
 from gpurerank.models.blend import FILE_NAME, read_blend
+from gpurerank.ranking import sigmoids
 from gpurerank.training.options import Source, TrainOptions
-from gpurerank.training.run import train
+from gpurerank.training.run import _blend, train
 from gpurerank.training.ship import ship
 from gpurerank.training.sources import read, read_pairs, subset
 
@@ -180,7 +181,37 @@ def test_the_embedded_model_is_trained_on_top_of_its_bi_encoder_and_ships(
     assert (delta.parent / FILE_NAME).is_file()
     card = (report.model / "README.md").read_text()
     assert "blend.json" in card
-    assert "50% of the similarity" in card
+    # Lists of a run that began before its base asked for late interaction.
+    mined = asked.output / "lists.jsonl"
+    whole = mined.read_text()
+    mined.write_text(
+        "".join(json.dumps(json.loads(x) | {"late": []}) + "\n" for x in [*whole.splitlines()])
+    )
+    (asked.output / "report.json").unlink()
+    train(asked, embedder=bi_encoder)
+    assert mined.read_text() == whole
+    assert "similarity is 50%" in card
+
+
+def test_a_run_goes_on_that_began_before_an_option_was_there(
+    options: TrainOptions, bi_encoder: BiEncoder
+) -> None:
+    train(options, embedder=bi_encoder)
+    asked = options.output / "options.json"
+    told = json.loads(asked.read_text())
+    asked.write_text(json.dumps({n: v for n, v in told.items() if n != "blend_token_share"}))
+    train(options, embedder=bi_encoder)
+    with pytest.raises(InputError, match="another blend_weight, blend_token_share"):
+        train(replace(options, blend_weight=5.0, blend_token_share=0.5), embedder=bi_encoder)
+
+
+def test_scores_of_a_heavy_blend_stay_apart(options: TrainOptions) -> None:
+    for weight in (10.0, 65.0, 160.0):
+        blend = _blend(replace(options, blend_weight=weight))
+        assert blend is not None
+        logits = blend.logits(np.zeros(3, np.float32), np.array([0.8, 0.9, 1.0], np.float32))
+        scores = sigmoids(logits)
+        assert scores[0] < scores[1] < scores[2] < 1
 
 
 def test_pairs_are_read_from_json_lines_too(tmp_path: Path) -> None:
@@ -255,6 +286,8 @@ def test_a_subset_keeps_what_answers_its_queries(pairs: Path) -> None:
         ({"blend_weight": 5.0, "loss": "lambda"}, "cannot train a blend"),
         ({"blend_weight": 5.0, "blend_token_share": 2.0}, "blend_token_share is 2.0"),
         ({"blend_token_share": 0.5}, "needs blend_weight"),
+        ({"blend_weight": 0.0}, "blend_weight is 0.0"),
+        ({"blend_weight": 1.0, "blend_scale": 0.0}, "blend_scale is 0.0"),
     ],
 )
 def test_wrong_options_are_named(

@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
 
 from gpurerank.calls import current_call
 from gpurerank.errors import DeadlineError
 from gpurerank.types import AsyncPairScorer, PairScorer
+
+Result = TypeVar("Result")
+
+
+async def together(*work: Coroutine[Any, Any, Result]) -> list[Result]:
+    """The results of all, run at the same time; when one fails or is cancelled, so are the others.
+
+    Raises:
+        BaseException: What the first that failed raised.
+    """
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 async def await_scores(scorer: PairScorer, pairs: Sequence[tuple[str, str]]) -> list[float]:

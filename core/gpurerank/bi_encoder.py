@@ -64,10 +64,9 @@ class BiEncoder:
             trust_remote_code=trust_remote_code,
         )
         resolved = self._spec.resolved()
-        self._lease: Lease[TextModel] = REGISTRY.acquire(
-            (TextModel, resolved), lambda: load_text_models(resolved), model
-        )
-        self._once = Once(self._lease)
+        lease = REGISTRY.acquire((TextModel, resolved), lambda: load_text_models(resolved), model)
+        self._lease: Lease[TextModel] = lease
+        self._once = Once(lambda: lease.engine)
         weakref.finalize(self, self._lease.forget)
 
     def __reduce__(self) -> tuple[Callable[..., BiEncoder], tuple[object, ...]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gpurerank.awaiting import together
 from gpurerank.bi_encoder import BiEncoder
+from gpurerank.calls import Progress, calling, current_call
 from gpurerank.cross_encoder import CrossEncoder
 from gpurerank.late_interaction import LateInteraction
 from gpurerank.ranking import sigmoids
@@ -40,8 +41,12 @@ class BlendedScorer:
 
     def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """The score of each pair, in [0, 1], input order; raises as both models do."""
-        similarities = self._similarity.of(pairs)
-        return sigmoids(self._blend.logits(self._cross_encoder.logits(pairs), similarities))
+        first, second = _halves(len(pairs))
+        with calling(on_progress=first):
+            similarities = self._similarity.of(pairs)
+        with calling(on_progress=second):
+            own = self._cross_encoder.logits(pairs)
+        return sigmoids(self._blend.logits(own, similarities))
 
     def identity(self) -> list[str]:
         """What a score depends on beside the pair."""
@@ -54,9 +59,17 @@ class BlendedScorer:
 
     async def ascore_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """As ``score_pairs``, without blocking; a cancelled task's pairs do not run."""
-        similarities, own = await asyncio.gather(
-            self._similarity.aof(pairs), self._cross_encoder.alogits(pairs)
-        )
+        first, second = _halves(len(pairs))
+
+        async def similarities_of() -> FloatArray:
+            with calling(on_progress=first):
+                return await self._similarity.aof(pairs)
+
+        async def own_of() -> FloatArray:
+            with calling(on_progress=second):
+                return await self._cross_encoder.alogits(pairs)
+
+        similarities, own = await together(similarities_of(), own_of())
         return sigmoids(self._blend.logits(own, similarities))
 
 
@@ -77,10 +90,10 @@ class Cosines:
     async def aof(self, pairs: Sequence[tuple[str, str]]) -> FloatArray:
         """As ``of``, without blocking."""
         queries, passages = _distinct(pairs)
-        vectors = await asyncio.gather(
+        query_vectors, vectors = await together(
             self._bi_encoder.aembed_queries(queries), self._bi_encoder.aembed_passages(passages)
         )
-        return _cosines(pairs, queries, passages, *vectors)
+        return _cosines(pairs, queries, passages, query_vectors, vectors)
 
 
 class Late:
@@ -117,6 +130,21 @@ def on_top(cross_encoder: CrossEncoder, *, device: str, dtype: str) -> CrossEnco
     else:
         similarity = Cosines(BiEncoder(blend.bi_encoder, device=device, dtype=dtype))
     return BlendedScorer(cross_encoder, similarity, blend)
+
+
+def _halves(total: int) -> tuple[Progress, Progress]:
+    """What two models tell of their progress, as progress in all pairs."""
+    outer, shares = current_call().on_progress, [0.0, 0.0]
+
+    def half(place: int) -> Progress:
+        def tell(done: int, of: int) -> None:
+            shares[place] = max(shares[place], done / of)
+            if outer is not None:
+                outer(int(total * sum(shares) / 2), total)
+
+        return tell
+
+    return half(0), half(1)
 
 
 def _distinct(pairs: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:

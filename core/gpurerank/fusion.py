@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gpurerank.awaiting import together
 from gpurerank.errors import InputError
 from gpurerank.ranking import rank
 from gpurerank.request import check_request
@@ -97,14 +97,7 @@ class Fusion:
         listed = check_request(query, passages, top_k, threshold)
         if not listed or top_k == 0:
             return []
-        tasks = [asyncio.ensure_future(ranker.arank(query, listed)) for ranker in self._rankers]
-        try:
-            rankings = await asyncio.gather(*tasks)
-        except BaseException:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            raise
+        rankings = await together(*(ranker.arank(query, listed) for ranker in self._rankers))
         return self._fused(listed, rankings, top_k, threshold, cut_off)
 
     def _check(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,15 +12,17 @@ import numpy as np
 
 from gpurerank.calls import calling, current_call
 from gpurerank.engine.once import Once
+from gpurerank.errors import ModelError
 from gpurerank.types import FloatArray, Rows
 
 if TYPE_CHECKING:
+    from gpurerank.engine.engine import Engine
     from gpurerank.engine.registry import Lease
     from gpurerank.models.text_model import TextModel
     from gpurerank.models.token_model import TokenModel
 
-# A passage of 150 tokens takes 115 kB while its pairs are compared.
-_PAIRS_AT_ONCE = 512
+# Passages that are as long as they may be, while their pairs are compared.
+_BYTES_AT_ONCE = 64 << 20
 
 
 class LateInteraction:
@@ -30,7 +32,8 @@ class LateInteraction:
     find is averaged (MaxSim: Khattab and Zaharia, SIGIR 2020, arXiv:2004.12832; here with a
     bi-encoder that was not trained for it). One vector for a whole text blurs what is named in it;
     this does not. Nothing of it can be stored with an index: each passage runs through the model
-    once more, unless it did a short while ago.
+    once more, unless it did a short while ago. A text is read up to 512 tokens where the weights can,
+    also behind the bi-encoder's own limit, and its vector is then that of all of them.
 
     Args:
         model: "embedded", a folder or a hub id: any sentence-transformers bi-encoder whose vectors
@@ -53,38 +56,39 @@ class LateInteraction:
         from gpurerank.models.token_model import TokenModel
 
         resolved = ModelSpec(name=model, device=device, dtype=dtype).resolved()
-        texts: Lease[TextModel] = REGISTRY.acquire(
-            (TextModel, resolved), lambda: load_text_models(resolved), model
-        )
-        # Held as well, so that nobody loads the same weights beside these.
-        weakref.finalize(self, texts.forget)
-        self._texts = texts
-        self._lease: Lease[TokenModel] = REGISTRY.acquire(
-            (TokenModel, resolved), lambda: list(map(TokenModel, texts.engine.replicas)), model
-        )
-        weakref.finalize(self, self._lease.forget)
-        self._once = Once(self._lease)
+        lease = REGISTRY.acquire((TextModel, resolved), lambda: load_text_models(resolved), model)
+        try:
+            lease.beside(TokenModel)
+        except ModelError:
+            lease.close()
+            raise
+        self._lease: Lease[TextModel] = lease
+        self._engine: Callable[[], Engine[TokenModel]] = lambda: lease.beside(TokenModel)
+        self._once = Once(self._engine)
+        weakref.finalize(self, lease.forget)
 
     def identity(self) -> list[str]:
         """What a similarity depends on beside the pair."""
-        return ["late interaction", repr(self._texts.model.spec), self._texts.model.fingerprint]
+        model = self._lease.model
+        return ["late interaction", repr(model.spec), model.fingerprint]
 
     def similarities(self, pairs: Sequence[tuple[str, str]]) -> tuple[FloatArray, FloatArray]:
         """The cosine of both vectors and the late interaction of each pair.
 
         Returns:
             Two arrays of shape (pairs,), float32, in [-1, 1]; late interaction is 0 where a text
-            has no token.
+            has no token. A prompt's tokens count as the text's.
 
         Raises:
             NotFiniteError: The model returned NaN or infinity.
         """
         found = np.zeros((2, len(pairs)), dtype=np.float32)
-        for some in _slices(pairs):
+        for some in self._slices(len(pairs)):
             items = self._items(pairs[some])
             with _part(some, len(pairs)):
                 rows = self._once.run(items).rows
-            found[:, some] = _compared(pairs[some], items, rows)
+            found[:, some] = self._compared(pairs[some], items, rows)
+            del rows  # before the next ones come
         return found[0], found[1]
 
     async def asimilarities(
@@ -92,31 +96,46 @@ class LateInteraction:
     ) -> tuple[FloatArray, FloatArray]:
         """As ``similarities``, without blocking the event loop."""
         found = np.zeros((2, len(pairs)), dtype=np.float32)
-        for some in _slices(pairs):
+        for some in self._slices(len(pairs)):
             items = self._items(pairs[some])
             with _part(some, len(pairs)):
                 rows = (await self._once.arun(items)).rows
-            found[:, some] = await asyncio.to_thread(_compared, pairs[some], items, rows)
+            found[:, some] = await asyncio.to_thread(self._compared, pairs[some], items, rows)
+            del rows
         return found[0], found[1]
 
     def close(self) -> None:
         """Gives the model back; the last user frees its memory."""
         self._lease.close()
-        self._texts.close()
 
     def _items(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Every query, then every passage, each once; one job, so that they share batches."""
-        queries, passages = zip(*pairs, strict=True) if pairs else ((), ())
-        as_query = self._lease.model.prompt(query=True)
-        as_passage = self._lease.model.prompt(query=False)
-        return [(as_query, query) for query in dict.fromkeys(queries)] + [
-            (as_passage, passage) for passage in dict.fromkeys(passages)
-        ]
+        model = self._lease.model
+        as_query, as_passage = model.prompt(query=True), model.prompt(query=False)
+        queries = dict.fromkeys((as_query, query) for query, _ in pairs)
+        passages = dict.fromkeys((as_passage, passage) for _, passage in pairs)
+        return [*queries, *passages]
 
+    def _slices(self, count: int) -> list[slice]:
+        """What of so many pairs is compared at once, so that its rows fit."""
+        step = max(1, _BYTES_AT_ONCE // self._engine().model.row_bytes)
+        return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
-def _slices(pairs: Sequence[tuple[str, str]]) -> list[slice]:
-    starts = range(0, len(pairs), _PAIRS_AT_ONCE)
-    return [slice(start, min(start + _PAIRS_AT_ONCE, len(pairs))) for start in starts]
+    def _compared(
+        self, pairs: Sequence[tuple[str, str]], items: list[tuple[str, str]], rows: Rows
+    ) -> FloatArray:
+        """Cosines and late interaction, shape (2, pairs).
+
+        Pair for pair, so that no result depends on what else was asked.
+        """
+        compare = self._engine().model.compare
+        count = len(dict.fromkeys(query for query, _ in pairs))
+        texts = [text for _, text in items]
+        of_query = dict(zip(texts[:count], rows[:count], strict=True))
+        of_passage = dict(zip(texts[count:], rows[count:], strict=True))
+        found = [compare(of_query[query], of_passage[passage]) for query, passage in pairs]
+        both: FloatArray = np.array(found, dtype=np.float32).T
+        return both
 
 
 @contextmanager
@@ -130,28 +149,3 @@ def _part(some: slice, total: int) -> Iterator[None]:
 
     with calling(on_progress=tell):
         yield
-
-
-def _compared(
-    pairs: Sequence[tuple[str, str]], items: list[tuple[str, str]], rows: Rows
-) -> FloatArray:
-    """Cosines and late interaction, shape (2, pairs).
-
-    Pair for pair, so that no result depends on what else was asked.
-    """
-    queries = len(dict.fromkeys(query for query, _ in pairs))
-    of_query = {text: rows[row].astype(np.float32) for row, (_, text) in _rows(items, 0, queries)}
-    of_passage = {text: row for row, (_, text) in _rows(items, queries, len(items))}
-    found = np.zeros((2, len(pairs)), dtype=np.float32)
-    for place, (query, passage) in enumerate(pairs):
-        left, right = of_query[query], rows[of_passage[passage]].astype(np.float32)
-        found[0, place] = left[0] @ right[0]
-        if len(left) > 1 and len(right) > 1:
-            found[1, place] = (left[1:] @ right[1:].T).max(axis=1).mean()
-    return found
-
-
-def _rows(
-    items: list[tuple[str, str]], start: int, stop: int
-) -> Iterator[tuple[int, tuple[str, str]]]:
-    return zip(range(start, stop), items[start:stop], strict=True)

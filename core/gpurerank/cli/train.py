@@ -42,6 +42,12 @@ def train(
     token_share: Annotated[
         float, typer.Option(help="Of that weight, late interaction's share.", min=0, max=1)
     ] = 0.0,
+    blend_center: Annotated[
+        float, typer.Option(help="The similarity that says nothing either way.")
+    ] = 0.55,
+    blend_scale: Annotated[
+        float | None, typer.Option(help="Of the blended logit; else so that scores stay apart.")
+    ] = None,
     loss: Annotated[str, typer.Option(help="'listwise', 'lambda' or 'pairwise'.")] = "listwise",
     hard: Annotated[int, typer.Option(help="Hard negatives of a query.", min=0)] = 3,
     lexical: Annotated[int, typer.Option(help="Negatives by BM25.", min=0)] = 1,
@@ -102,6 +108,8 @@ def train(
         teacher=teacher,
         blend_weight=blend_weight,
         blend_token_share=token_share,
+        blend_center=blend_center,
+        blend_scale=blend_scale,
         loss=named,
         teacher_weight=teacher_weight,
         unlabelled=unlabelled,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from gpurerank.errors import NotFiniteError
 from gpurerank.types import Rows
 
 if TYPE_CHECKING:
-    from gpurerank.engine.registry import Lease
+    from gpurerank.engine.engine import Engine
     from gpurerank.models.remembered import Known, RememberedRows
 
 
@@ -40,14 +40,14 @@ Model = TypeVar("Model", bound=RememberingModel)
 
 
 class Once(Generic[Model]):
-    """Runs items through a leased model, those that it has not answered before.
+    """Runs items through a model, those that it has not answered before.
 
     Args:
-        lease: The model; whoever gave it closes it.
+        engine: Gives what runs the model, or says that it was closed.
     """
 
-    def __init__(self, lease: Lease[Model]) -> None:
-        self._lease = lease
+    def __init__(self, engine: Callable[[], Engine[Model]]) -> None:
+        self._engine = engine
 
     def run(self, items: list[Item]) -> Answer:
         """A row an item, input order.
@@ -56,39 +56,57 @@ class Once(Generic[Model]):
             NotFiniteError: The model returned NaN or infinity.
             GPURerankError: The model failed.
         """
-        engine, known = self._lease.engine, self._lease.model.remembered.find(items)
-        missing = _missing(items, known)
-        fresh = engine.run(missing, stage="embed") if missing else self._nothing()
-        return self._joined(items, known, missing, fresh)
+        engine = self._engine()
+        known, missing = _known(engine.model, items)
+        fresh = engine.run(missing, stage="embed") if missing else _nothing(engine.model)
+        _report(items, missing)
+        return _joined(engine.model, items, known, missing, fresh)
 
     async def arun(self, items: list[Item]) -> Answer:
         """As ``run``, without blocking the event loop."""
-        engine, known = self._lease.engine, self._lease.model.remembered.find(items)
-        missing = _missing(items, known)
-        fresh = await engine.arun(missing, stage="embed") if missing else self._nothing()
-        return self._joined(items, known, missing, fresh)
+        engine = self._engine()
+        known, missing = _known(engine.model, items)
+        fresh = await engine.arun(missing, stage="embed") if missing else _nothing(engine.model)
+        _report(items, missing)
+        return await engine.aside(lambda: _joined(engine.model, items, known, missing, fresh))
 
-    def _nothing(self) -> Answer:
-        return Answer(self._lease.model.blank(0), [])
 
-    def _joined(
-        self, items: list[Item], known: list[Known | None], missing: list[Item], fresh: Answer
-    ) -> Answer:
-        model = self._lease.model
-        _check_finite(model.name, missing, fresh.rows)
-        call = current_call()
-        if call.on_progress is not None and len(missing) < len(items):
-            call.on_progress(len(items), len(items))
-        if missing:
-            model.remembered.keep(missing, fresh.rows, fresh.truncated)
-        if len(missing) == len(items):
-            return fresh
-        new = dict(zip(missing, zip(fresh.rows, fresh.truncated, strict=True), strict=True))
-        found = [new[item] if one is None else one for item, one in zip(items, known, strict=True)]
-        rows = model.blank(len(items))
-        for place, (row, _) in enumerate(found):
-            rows[place] = row
-        return Answer(rows, [truncated for _, truncated in found])
+def _known(model: RememberingModel, items: list[Item]) -> tuple[list[Known | None], list[Item]]:
+    """What is known of each item, and each item of which nothing is, once."""
+    known = model.remembered.find(items)
+    missing = [item for item, one in zip(items, known, strict=True) if one is None]
+    return known, list(dict.fromkeys(missing))
+
+
+def _nothing(model: RememberingModel) -> Answer:
+    return Answer(model.blank(0), [])
+
+
+def _report(items: list[Item], missing: list[Item]) -> None:
+    """The engine told of what it ran, and of no more."""
+    call = current_call()
+    if call.on_progress is not None and len(missing) < len(items):
+        call.on_progress(len(items), len(items))
+
+
+def _joined(
+    model: RememberingModel,
+    items: list[Item],
+    known: list[Known | None],
+    missing: list[Item],
+    fresh: Answer,
+) -> Answer:
+    _check_finite(model.name, missing, fresh.rows)
+    if missing:
+        model.remembered.keep(missing, fresh.rows, fresh.truncated)
+    if len(missing) == len(items):
+        return fresh
+    new = dict(zip(missing, zip(fresh.rows, fresh.truncated, strict=True), strict=True))
+    found = [new[item] if one is None else one for item, one in zip(items, known, strict=True)]
+    rows = model.blank(len(items))
+    for place, (row, _) in enumerate(found):
+        rows[place] = row
+    return Answer(rows, [truncated for _, truncated in found])
 
 
 def _check_finite(name: str, items: list[Item], rows: Rows) -> None:
@@ -101,8 +119,3 @@ def _check_finite(name: str, items: list[Item], rows: Rows) -> None:
             f"{name!r} returned NaN or infinity for {len(wrong)} of {len(items)} texts, first for"
             f" one of {len(items[wrong[0]][1])} characters"
         )
-
-
-def _missing(items: list[Item], known: Sequence[Known | None]) -> list[Item]:
-    """What is not known, each item once."""
-    return list(dict.fromkeys(i for i, one in zip(items, known, strict=True) if one is None))

@@ -6,7 +6,6 @@ import atexit
 import os
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from gpurerank.engine.batch import BatchModel
@@ -15,19 +14,40 @@ from gpurerank.errors import ClosedError
 from gpurerank.models.memory import free_unused
 
 Model = TypeVar("Model", bound=BatchModel)
+Other = TypeVar("Other", bound=BatchModel)
 
 
-@dataclass(slots=True)
 class _Entry:
-    engine: Engine[Any]
-    users: int
+    """A model that is loaded: its engine, and those that run the same weights in another way."""
+
+    def __init__(self, engine: Engine[Any], name: str) -> None:
+        self.engine = engine
+        self.users = 0
+        self._name = name
+        self._beside: dict[Hashable, Engine[Any]] = {}
+        self._lock = threading.Lock()
+
+    def beside(self, kind: Callable[[Any], Any]) -> Engine[Any]:
+        with self._lock:
+            engine = self._beside.get(kind)
+            if engine is None or not engine.usable:
+                self.engine.check_open()
+                engine = Engine([kind(copy) for copy in self.engine.replicas], self._name)
+                self._beside[kind] = engine
+            return engine
+
+    def close(self) -> None:
+        self.engine.close()
+        with self._lock:
+            while self._beside:
+                self._beside.popitem()[1].close()
 
 
 class Lease(Generic[Model]):
     """The right to use a model."""
 
-    def __init__(self, engine: Engine[Model], release: Callable[[bool], None]) -> None:
-        self._held: Engine[Model] | None = engine
+    def __init__(self, entry: _Entry, release: Callable[[bool], None]) -> None:
+        self._held: _Entry | None = entry
         self._give_back: Callable[[bool], None] | None = release
         self._lock = threading.Lock()
 
@@ -49,7 +69,20 @@ class Lease(Generic[Model]):
         """
         if self._held is None:
             raise ClosedError("this object was closed; make a new one")
-        return self._held
+        return self._held.engine
+
+    def beside(self, kind: Callable[[Model], Other]) -> Engine[Other]:
+        """What runs the same weights as a model of another kind, made once and freed with them.
+
+        Args:
+            kind: Makes that model of a copy of this one; must be fast, and load nothing.
+
+        Raises:
+            ClosedError: The lease was released.
+        """
+        if self._held is None:
+            raise ClosedError("this object was closed; make a new one")
+        return self._held.beside(kind)
 
     def close(self) -> None:
         """Gives the model back; the last one to do so frees it. A second call does nothing."""
@@ -104,7 +137,7 @@ class Registry:
         with self._loading:
             lease = self._lease(key)
             if lease is None:
-                entry = _Entry(Engine(load(), name), users=0)
+                entry = _Entry(Engine(load(), name), name)
                 self.loads += 1
                 with self._lock:
                     self._entries[key] = entry
@@ -122,7 +155,7 @@ class Registry:
             if entry is None or not entry.engine.usable:
                 return None
             entry.users += 1
-            return Lease(entry.engine, lambda free: self._release(key, entry, free))
+            return Lease(entry, lambda free: self._release(key, entry, free))
 
     def _release(self, key: Hashable, entry: _Entry, free: bool) -> None:
         with self._lock:
@@ -132,7 +165,7 @@ class Registry:
             # Another may stand there by now: a fork, or an engine that failed, begins anew.
             if self._entries.get(key) is entry:
                 del self._entries[key]
-        entry.engine.close()
+        entry.close()
         del entry
         free_unused()
 
@@ -140,16 +173,16 @@ class Registry:
         """Frees every model that nobody uses; returns how many."""
         with self._lock:
             idle = [key for key, entry in self._entries.items() if entry.users == 0]
-            engines = [self._entries.pop(key).engine for key in idle]
-        while engines:
-            engines.pop().close()
+            entries = [self._entries.pop(key) for key in idle]
+        while entries:
+            entries.pop().close()
         free_unused()
         return len(idle)
 
     def close(self) -> None:
         """Ends every engine, so that no thread is inside the model when the interpreter goes."""
         for entry in list(self._entries.values()):
-            entry.engine.close()
+            entry.close()
 
 
 REGISTRY = Registry()

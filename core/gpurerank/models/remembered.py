@@ -47,10 +47,8 @@ class RememberedRows:
         while first > 0 and rows[first - 1].nbytes <= room:
             first -= 1
             room -= rows[first].nbytes
-        # A row of its own: a view would hold the whole array.
         kept = {
-            _key(items[row]): (np.array(rows[row]), truncated[row])
-            for row in range(first, len(items))
+            _key(items[row]): (_own(rows[row]), truncated[row]) for row in range(first, len(items))
         }
         with self._lock:
             for key, known in kept.items():
@@ -60,6 +58,11 @@ class RememberedRows:
             while self._bytes > self._max_bytes:
                 _, (row, _) = self._known.popitem(last=False)
                 self._bytes -= row.nbytes
+
+
+def _own(row: Rows) -> Rows:
+    """A row of its own: a view would hold the whole array."""
+    return row if row.base is None else np.array(row)
 
 
 def _key(item: Item) -> bytes:

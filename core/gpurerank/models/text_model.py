@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -31,6 +32,8 @@ PROBE_TEXTS = (
     "difflib compares sequences of lines. " * 12,
     "Größe 高さ мир — naïve, 12.5 % of £3; see the notes below. " * 4,
 )
+# What a cross-encoder reads of a pair unless it is told otherwise.
+_READABLE = 512
 # 43,000 vectors of 384 numbers.
 _REMEMBERED_BYTES = 64 << 20
 _PASSAGE_PROMPTS = ("document", "passage", "corpus")
@@ -49,6 +52,8 @@ class TextModel:
         special_ids: Tokens that mark where a text begins and ends, or fill it up.
         position_offset: First position of a sequence, where ``packed``.
         max_length: Tokens that a text may have, special tokens included.
+        readable_length: Tokens that the weights can read, where that is more: many a bi-encoder
+            stops long before its positions end. At most 512, or ``max_length``.
         remembered: What was embedded before.
         packed: Whether batches run as one packed row; else padded, by sentence-transformers.
         why_padded: Why not, or None.
@@ -64,8 +69,9 @@ class TextModel:
         probe_dtype = torch.float32 if self.device.type == "cpu" else self.dtype
         self._encoder = load_sentence_transformer(spec, self.device, probe_dtype)
         self.fingerprint = fingerprint(spec, getattr(self._encoder[0], "config", None))
-        self.max_length = self._length_limit()
+        self.max_length, self.readable_length = self._length_limits()
         self._encoder.max_seq_length = self.max_length
+        self._encoding = threading.Lock()
         # The padded path sets its own padding and truncation, on another thread.
         self._tokenizer = copy.deepcopy(self._encoder.tokenizer)
         self.special_ids = _marks(self._tokenizer)
@@ -101,10 +107,13 @@ class TextModel:
         """Sets up the thread that calls for running batches beside the other lanes."""
         devices.enter_lane(self.lanes)
 
-    def tokenize(self, items: Sequence[tuple[str, str]]) -> list[Tokens]:
-        """Token ids of each text behind its prompt, cut to ``max_length``."""
+    def tokenize(
+        self, items: Sequence[tuple[str, str]], max_length: int | None = None
+    ) -> list[Tokens]:
+        """Token ids of each text behind its prompt, cut to ``max_length``, or the model's own."""
         clean = [prompt + readable(text) for prompt, text in items]
-        encoded = self._tokenizer(clean, truncation=True, max_length=self.max_length)
+        limit = max_length or self.max_length
+        encoded = self._tokenizer(clean, truncation=True, max_length=limit)
         return [
             Tokens.of(
                 np.array(one.ids, np.int32),
@@ -155,26 +164,29 @@ class TextModel:
         return features["sentence_embedding"].float()
 
     def encode(
-        self, items: Sequence[tuple[str, str]], **options: Any
+        self, items: Sequence[tuple[str, str]], *, tokens: bool = False
     ) -> Iterator[tuple[list[int], Any]]:
         """sentence-transformers' own results, padded: for each prompt its items' places and those.
 
         Args:
             items: What is read.
-            options: Of ``SentenceTransformer.encode``.
+            tokens: Whether features by name are wanted for each item, those of its tokens among
+                them; else one tensor of vectors.
         """
         for prompt in {prompt for prompt, _ in items}:
             places = [place for place, (own, _) in enumerate(items) if own == prompt]
-            yield (
-                places,
-                self._encoder.encode(
-                    [readable(items[place][1]) for place in places],
+            texts = [readable(items[place][1]) for place in places]
+            # Two engines may run it, and it sets its tokenizer up for each call.
+            with self._encoding:
+                found = self._encoder.encode(
+                    texts,
                     # Not None, for which the model's default prompt would be taken.
                     prompt=prompt,
                     show_progress_bar=False,
-                    **options,
-                ),
-            )
+                    output_value=None if tokens else "sentence_embedding",
+                    convert_to_tensor=True,
+                )
+            yield places, found
 
     def _packed(self, row: PackedRow) -> Tensor:
         """One vector a sequence of the row, without waiting for the device."""
@@ -183,19 +195,21 @@ class TextModel:
     @torch.inference_mode()
     def _padded(self, items: list[tuple[str, str]]) -> FloatArray:
         vectors = self.blank(len(items))
-        for places, found in self.encode(items, convert_to_tensor=True):
+        for places, found in self.encode(items):
             vectors[places] = found.float().cpu().numpy()
         return vectors
 
-    def _length_limit(self) -> int:
+    def _length_limits(self) -> tuple[int, int]:
         limits = [self._encoder.max_seq_length or 512]
         if self.spec.max_length is not None:
             limits.append(self.spec.max_length)
         model: Any = getattr(self._encoder[0], "model", None)
         positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
-        if isinstance(positions, int) and positions > 0:
-            limits.append(positions - position_offset(model))
-        return min(limits)
+        if not (isinstance(positions, int) and positions > 0):
+            return min(limits), min(limits)
+        positions -= position_offset(model)
+        own = min(*limits, positions)
+        return own, max(own, min(positions, _READABLE))
 
     @torch.inference_mode()
     def _probe(self) -> str | None:

@@ -52,8 +52,8 @@ reranker = Reranker("PATH/OF/THIS/FOLDER")
 
 _BLEND = """
 Its logit is blended with a bi-encoder's similarity (`blend.json`): {scale} * (own + {weight} *
-(similarity - {center})), with the bi-encoder {bi_encoder!r}; {token_share:.0%} of the similarity
-come from late interaction, the rest is the cosine. `Reranker` does that. Loaded by
+(similarity - {center})), with the bi-encoder {bi_encoder!r}. The share of late interaction in the
+similarity is {token_share:.0%}, the rest is the cosine. `Reranker` does that. Loaded by
 `sentence_transformers.CrossEncoder` it gives its own logit alone, which ranks worse.
 """
 

@@ -67,6 +67,8 @@ class TrainOptions:
             worth. None keeps what the base was trained with.
         blend_token_share: Share of that similarity that comes from late interaction, in [0, 1].
         blend_center: The similarity that says nothing either way.
+        blend_scale: What the blended logit is multiplied with; changes no order. None: so that a
+            similarity of 1 is worth 12 logits at most, and good passages do not all score 1.
         loss: "listwise" (cross-entropy of the list with distillation), "lambda" (LambdaLoss), or
             "pairwise" (RankNet).
         teacher_weight: Weight of the distillation in "listwise".
@@ -98,7 +100,8 @@ class TrainOptions:
     teacher: str | None = None
     blend_weight: float | None = None
     blend_token_share: float = 0.0
-    blend_center: float = 0.45
+    blend_center: float = 0.55
+    blend_scale: float | None = None
     loss: Loss = "listwise"
     teacher_weight: float = 0.3
     pointwise_weight: float = 0.2
@@ -140,6 +143,10 @@ class TrainOptions:
             raise InputError("nothing to train on: give a folder in BEIR layout or a file of pairs")
         if self.loss not in LOSSES:
             raise InputError(f"loss is {self.loss!r}; it must be one of {', '.join(LOSSES)}")
+        if self.blend_weight is not None and not self.blend_weight > 0:
+            raise InputError(f"blend_weight is {self.blend_weight}; it must be over 0")
+        if self.blend_scale is not None and not self.blend_scale > 0:
+            raise InputError(f"blend_scale is {self.blend_scale}; it must be over 0")
         if not 0 <= self.blend_token_share <= 1:
             raise InputError(f"blend_token_share is {self.blend_token_share}; it must be in [0, 1]")
         if self.blend_token_share and self.blend_weight is None:

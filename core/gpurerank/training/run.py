@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def train(
         tell(f"this run is finished; delete {options.output} to train again")
         return _read_report(report)
     blend = _blend(options)
-    lists = _mined(options, blend, embedder, tell)
+    lists = _compared(options, blend, lambda: _mined(options, embedder, tell), tell)
     seed, device = options.seed, options.resolved_device()
     torch.manual_seed(seed)
     model = trainable.load_trainable(
@@ -114,7 +115,9 @@ def _claim(options: TrainOptions) -> None:
     shown = {name: str(value) for name, value in asdict(options).items() if name not in _LOCAL}
     if path.is_file():
         told = json.loads(path.read_text(encoding="utf-8"))
-        changed = [n for n in shown if told.get(n) != shown[n]]
+        # An option that is newer than the run was not asked for then.
+        asked = {f.name: str(f.default) for f in fields(options)} | told
+        changed = [n for n in shown if asked[n] != shown[n]]
         if changed:
             raise InputError(
                 f"{options.output} holds a run with another {', '.join(changed)}; choose another"
@@ -135,6 +138,9 @@ def _blend(options: TrainOptions) -> Blend | None:
             weight=options.blend_weight,
             token_share=options.blend_token_share,
             center=options.blend_center,
+            scale=min(1.0, 12.0 / options.blend_weight)
+            if options.blend_scale is None
+            else options.blend_scale,
         )
     own = None if options.new_head else load_blend(ModelSpec(name=options.base))
     if own is not None and own.bi_encoder != options.bi_encoder:
@@ -145,9 +151,27 @@ def _blend(options: TrainOptions) -> Blend | None:
     return own
 
 
-def _mined(
-    options: TrainOptions, blend: Blend | None, embedder: TextEmbedder | None, tell: Tell
+def _compared(
+    options: TrainOptions, blend: Blend | None, mine: Callable[[], sources.Lists], tell: Tell
 ) -> sources.Lists:
+    """The lists with late interaction, where the blend asks for it."""
+    if blend is None or not blend.token_share:
+        return mine()
+    # Before the mining, which takes long: a bi-encoder that cannot be read so is refused here.
+    with closing(LateInteraction(blend.bi_encoder, device=options.device)) as late_interaction:
+        lists = mine()
+        if all(each.late for each in [*lists.training, *lists.held_out]):
+            return lists
+        tell("reading the lists token by token")
+        training, held_out = (
+            compared(each, late_interaction) for each in (lists.training, lists.held_out)
+        )
+    write_lists(options.output / "lists.jsonl", training)
+    write_lists(options.output / "held_out.jsonl", held_out)
+    return replace(lists, training=training, held_out=held_out)
+
+
+def _mined(options: TrainOptions, embedder: TextEmbedder | None, tell: Tell) -> sources.Lists:
     """The lists of this run: mined now, or by an earlier start of it."""
     folder = options.output
     paths = [folder / name for name in ("lists.jsonl", "held_out.jsonl", "notes.json")]
@@ -159,9 +183,6 @@ def _mined(
     lists = _mine(options, embedder)
     for note in lists.notes:
         tell(note)
-    if blend is not None and blend.token_share:
-        tell("reading the lists token by token")
-        lists = _with_late_interaction(lists, blend, options.device)
     write_lists(paths[0], lists.training)
     write_lists(paths[1], lists.held_out)
     _write(paths[2], lists.notes)
@@ -184,17 +205,6 @@ def _mine(options: TrainOptions, embedder: TextEmbedder | None) -> sources.Lists
         return replace(lists, training=taught(lists.training, with_teacher))
     finally:
         with_teacher.close()
-
-
-def _with_late_interaction(lists: sources.Lists, blend: Blend, device: str) -> sources.Lists:
-    late_interaction = LateInteraction(blend.bi_encoder, device=device)
-    try:
-        training, held_out = (
-            compared(each, late_interaction) for each in (lists.training, lists.held_out)
-        )
-        return replace(lists, training=training, held_out=held_out)
-    finally:
-        late_interaction.close()
 
 
 def compared(
