@@ -32,8 +32,8 @@ class LateInteraction:
     find is averaged (MaxSim: Khattab and Zaharia, SIGIR 2020, arXiv:2004.12832; here with a
     bi-encoder that was not trained for it). One vector for a whole text blurs what is named in it;
     this does not. Nothing of it can be stored with an index: each passage runs through the model
-    once more, unless it did a short while ago. A text is read up to 512 tokens where the weights can,
-    also behind the bi-encoder's own limit, and its vector is then that of all of them.
+    once more, unless it did a short while ago. A text is read up to 512 tokens where the weights
+    can, also behind the bi-encoder's own limit, and its vector is then that of all of them.
 
     Args:
         model: "embedded", a folder or a hub id: any sentence-transformers bi-encoder whose vectors
