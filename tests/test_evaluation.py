@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,6 +42,7 @@ from gpurerank.evaluation.records import Interval, Point
 from gpurerank.evaluation.significance import Comparison
 from gpurerank.evaluation.stages import Stages
 from gpurerank.evaluation.wording import as_python, described, imports
+from gpurerank.models.blend import Blend
 from tests.conftest import WordOverlap
 from tests.fake_server import serving, speaking
 from tests.test_collection import write_collection
@@ -528,13 +530,17 @@ def point(name: str, values: Sequence[float], ms: float | None, verdict: int = 1
     return Point(name, 10, {MAIN: list(values)}, quality, against, latency)
 
 
-def test_passages_are_embedded_ahead_by_what_a_stage_is_built_on(tiny: str) -> None:
+def test_passages_are_embedded_ahead_by_what_a_stage_is_built_on(tiny: str, tmp_path: Path) -> None:
+    on_top = str(tmp_path / "on_top")
+    shutil.copytree(tiny, on_top)
+    Blend(weight=12.0, center=0.25).write(Path(on_top))
     stages = Stages(device="cpu", dtype="float32")
     bi = stages.embedder(Stage("bi-encoder", "embedded"))
-    below = stages.embedder(Stage("cross-encoder", "embedded"))
+    below = stages.embedder(Stage("cross-encoder", on_top))
     assert isinstance(bi, BiEncoder)
     assert isinstance(below, BiEncoder)
     assert stages.embedder(Stage("cross-encoder", tiny)) is None
+    assert stages.embedder(Stage("cross-encoder", "embedded")) is None, "reads token by token"
     stages.close()
 
 
