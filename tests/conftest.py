@@ -11,12 +11,14 @@ os.environ["ANONYMIZED_TELEMETRY"] = "False"
 import gc
 import io
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
 from gpurerank import BiEncoder, Reranker, cli, free_models
+from gpurerank.engine.engine import Engine
 from tests.tiny_models import build_causal, build_classifier
 
 
@@ -96,6 +98,15 @@ def bi_encoder() -> Iterator[BiEncoder]:
     encoder = BiEncoder("embedded")
     yield encoder
     encoder.close()
+
+
+def items_run(engine: Engine[Any]) -> int:
+    """What an engine has run: a batch is counted just after its results are there."""
+    before, now = -1, engine.stats().items
+    while before != now:
+        time.sleep(0.2)
+        before, now = now, engine.stats().items
+    return now
 
 
 class InProcess(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -87,7 +88,7 @@ class LateInteraction:
             items = self._items(pairs[some])
             with _part(some, len(pairs)):
                 rows = self._once.run(items).rows
-            found[:, some] = self._compared(pairs[some], items, rows)
+            found[:, some] = self._compared(pairs[some], items, rows).result()
             del rows  # before the next ones come
         return found[0], found[1]
 
@@ -100,7 +101,10 @@ class LateInteraction:
             items = self._items(pairs[some])
             with _part(some, len(pairs)):
                 rows = (await self._once.arun(items)).rows
-            found[:, some] = await asyncio.to_thread(self._compared, pairs[some], items, rows)
+            compared: FloatArray = await asyncio.wrap_future(
+                self._compared(pairs[some], items, rows)
+            )
+            found[:, some] = compared
             del rows
         return found[0], found[1]
 
@@ -123,19 +127,12 @@ class LateInteraction:
 
     def _compared(
         self, pairs: Sequence[tuple[str, str]], items: list[tuple[str, str]], rows: Rows
-    ) -> FloatArray:
-        """Cosines and late interaction, shape (2, pairs).
-
-        Pair for pair, so that no result depends on what else was asked.
-        """
-        compare = self._engine().model.compare
+    ) -> Future[FloatArray]:
         count = len(dict.fromkeys(query for query, _ in pairs))
         texts = [text for _, text in items]
         of_query = dict(zip(texts[:count], rows[:count], strict=True))
         of_passage = dict(zip(texts[count:], rows[count:], strict=True))
-        found = [compare(of_query[query], of_passage[passage]) for query, passage in pairs]
-        both: FloatArray = np.array(found, dtype=np.float32).T
-        return both
+        return self._engine().model.compare([(of_query[q], of_passage[p]) for q, p in pairs])
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -11,12 +12,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from gpurerank.errors import ModelError
+from gpurerank.models import devices
 from gpurerank.models.memory import guarded
 from gpurerank.models.packing import PackedRow, Tokens
 from gpurerank.models.remembered import RememberedRows
 from gpurerank.models.runner import RowRunner
 from gpurerank.models.text_model import TextModel
-from gpurerank.types import Rows
+from gpurerank.types import FloatArray, Rows
 
 # 1,100 passages of 150 tokens and 384 numbers.
 _REMEMBERED_BYTES = 128 << 20
@@ -57,6 +59,12 @@ class TokenModel:
         self.lanes = texts.lanes
         self.row_bytes = (1 + self.max_length) * texts.dim * 2
         self.remembered = RememberedRows(_REMEMBERED_BYTES)
+        self._comparing = ThreadPoolExecutor(
+            1,
+            f"gpurerank-compare-{self.name}",
+            initializer=devices.enter_lane,
+            initargs=(torch.get_num_threads(),),
+        )
         if texts.packed:
             self._rows = RowRunner(
                 self._packed, texts.device, texts.position_offset, self._of_each_text
@@ -101,15 +109,14 @@ class TokenModel:
             return self._rows.run(batch)
         return guarded(lambda: self._padded(batch), self._texts.device)
 
-    @staticmethod
-    def compare(query: Rows, passage: Rows) -> tuple[float, float]:
-        """Of two rows, the cosine of the texts and MaxSim of their tokens; 0 where one has none."""
-        # NumPy takes longer to widen half precision than all else takes together.
-        left, right = torch.from_numpy(query).float(), torch.from_numpy(passage).float()
-        cosine = float(left[0] @ right[0])
-        if len(left) == 1 or len(right) == 1:
-            return cosine, 0.0
-        return cosine, float((left[1:] @ right[1:].T).amax(dim=1).mean())
+    def compare(self, pairs: Sequence[tuple[Rows, Rows]]) -> Future[FloatArray]:
+        """Of rows of a query and a passage, the cosine of the texts and MaxSim of their tokens.
+
+        Shape (2, pairs), float32, in [-1, 1]; MaxSim is 0 where one has no token. Pair for pair, so
+        that no result depends on what else was asked, and on one thread that computes alone: a
+        small product that many threads share takes as long as the slowest of them is away.
+        """
+        return self._comparing.submit(_compared, tuple(pairs))
 
     def _packed(self, row: PackedRow) -> Tensor:
         """Vectors of the row's texts and, behind them, of all its tokens: (texts + tokens, dim)."""
@@ -137,6 +144,17 @@ class TokenModel:
                 states = features["token_embeddings"][meant.to(self._texts.device)]
                 rows[place] = _unit(features["sentence_embedding"][None], states).cpu().numpy()
         return rows
+
+
+def _compared(pairs: Sequence[tuple[Rows, Rows]]) -> FloatArray:
+    found = np.zeros((2, len(pairs)), dtype=np.float32)
+    for place, (query, passage) in enumerate(pairs):
+        # NumPy takes longer to widen half precision than all else takes together.
+        left, right = torch.from_numpy(query).float(), torch.from_numpy(passage).float()
+        found[0, place] = float(left[0] @ right[0])
+        if len(left) > 1 and len(right) > 1:
+            found[1, place] = float((left[1:] @ right[1:].T).amax(dim=1).mean())
+    return found
 
 
 def _unit(vectors: Tensor, states: Tensor) -> Tensor:
