@@ -1,4 +1,4 @@
-"""Awaiting any scorer, also one that knows nothing of asyncio."""
+"""Awaiting any scorer, also one that knows nothing of asyncio, and several at the same time."""
 
 from __future__ import annotations
 
