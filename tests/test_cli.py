@@ -85,6 +85,7 @@ def test_demo_indexes_a_folder_once_and_follows_changes(docs: Path, tmp_path: Pa
         (["rank", "q", "-f", "/no/such/file"], "cannot be read"),
         (["rank", "q", "a", "-f", "x"], "give one of both"),
         (["rank", "q"], "holds no passage"),
+        (["rank", "q", __file__], "give it with --file"),
         (["rank", "q", "a", "--model", "nobody/has-this"], "'embedded'"),
         (["rank", "q", "a", "--device", "cuda:9"], "cuda:9"),
         (["rank", "q", "a", "--dtype", "int3"], "dtype is 'int3'"),

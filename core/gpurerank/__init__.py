@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     )
     from gpurerank.fusion import Fusion
     from gpurerank.ranking import LargestGap, TokenBudget
-    from gpurerank.reranker import Reranker, RerankerOptions
+    from gpurerank.reranker import Reranker
+    from gpurerank.reranker_options import RerankerOptions
     from gpurerank.settings import RerankSettings
     from gpurerank.types import CutOff, Pair, PairScorer, RankedPassage, Ranker, TextEmbedder
 
@@ -70,7 +71,8 @@ _HOMES = {
     "engine.registry": ("free_models",),
     "fusion": ("Fusion",),
     "ranking": ("LargestGap", "TokenBudget"),
-    "reranker": ("Reranker", "RerankerOptions"),
+    "reranker": ("Reranker",),
+    "reranker_options": ("RerankerOptions",),
     "settings": ("RerankSettings",),
     "types": ("CutOff", "Pair", "PairScorer", "RankedPassage", "Ranker", "TextEmbedder"),
 }

@@ -4,93 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from gpurerank.awaiting import await_scores
 from gpurerank.blended import BlendedScorer, on_top
 from gpurerank.cache import CachedScorer, ScoreStore
 from gpurerank.calls import Call, calling, current_call
 from gpurerank.chunking import Fit
-from gpurerank.client.address import check_local_options
 from gpurerank.client.scorer import RemoteScorer
 from gpurerank.cross_encoder import CrossEncoder, LongPassages
 from gpurerank.errors import ClosedError, InputError
 from gpurerank.progress import progress_bar
 from gpurerank.ranking import logit_of, rank
 from gpurerank.request import AskedPairs, Plan, check_request
+from gpurerank.reranker_options import OnError, RerankerOptions
 from gpurerank.types import CutOff, PairScorer, RankedPassage, Secret
 
 if TYPE_CHECKING:
     from gpurerank.engine.stats import EngineStats
 
-OnError = Literal["raise", "keep_order"]
 # What a Reranker makes by itself.
 Owned = CrossEncoder | BlendedScorer | RemoteScorer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RerankerOptions:
-    """Every option of a Reranker; see there."""
-
-    model: str = "embedded"
-    device: str = "auto"
-    dtype: str = "auto"
-    max_length: int = 512
-    long_passages: LongPassages = "windows"
-    revision: str | None = None
-    instruction: str | None = None
-    positive_label: int | None = None
-    timeout_s: float | None = None
-    on_error: OnError = "raise"
-    trust_remote_code: bool = False
-    cache: ScoreStore | None = None
-    base_url: str | None = None
-    api_key: str | Secret | None = field(default=None, repr=False)
-
-    @classmethod
-    def of(cls, settings: object) -> RerankerOptions:
-        """The options that stand under the same names on another object, such as a plugin."""
-        return cls(**{name: getattr(settings, name) for name in cls.__dataclass_fields__})
-
-    def check(self) -> None:
-        """Checks what can be checked without the model.
-
-        Raises:
-            InputError: An option is out of range.
-        """
-        if self.long_passages not in ("windows", "truncate"):
-            raise InputError(
-                f"long_passages is {self.long_passages!r}; it must be 'windows' or 'truncate'"
-            )
-        if self.on_error not in ("raise", "keep_order"):
-            raise InputError(f"on_error is {self.on_error!r}; it must be 'raise' or 'keep_order'")
-        if self.timeout_s is not None and not self.timeout_s > 0:
-            raise InputError(f"timeout_s is {self.timeout_s}; it must be over 0, or None")
-        if self.base_url is not None:
-            self._check_remote()
-        elif self.api_key is not None:
-            raise InputError("api_key is given without base_url; name the server that takes it")
-
-    def _check_remote(self) -> None:
-        check_local_options(
-            device=(self.device, "auto"),
-            dtype=(self.dtype, "auto"),
-            max_length=(self.max_length, 512),
-            revision=(self.revision, None),
-            instruction=(self.instruction, None),
-            positive_label=(self.positive_label, None),
-            trust_remote_code=(self.trust_remote_code, False),
-        )
-
-    def remote_scorer(self, base_url: str) -> RemoteScorer:
-        """What scores on a server; "embedded", the default, is the model that it serves."""
-        return RemoteScorer(
-            base_url,
-            api_key=self.api_key,
-            model=None if self.model == "embedded" else self.model,
-            truncate=self.long_passages == "truncate",
-        )
 
 
 class Reranker:

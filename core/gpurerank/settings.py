@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
 
 from gpurerank.cache import ScoreStore
-from gpurerank.reranker import Reranker, RerankerOptions
+from gpurerank.reranker import Reranker
+from gpurerank.reranker_options import RerankerOptions
 from gpurerank.types import CutOff, Ranker
 
 

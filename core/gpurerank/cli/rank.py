@@ -42,6 +42,8 @@ def rank(
     """Rank passages from arguments, a file or a pipe."""
     if passages and file:
         raise InputError("passages were given as arguments and with --file; give one of both")
+    if passages:
+        _check_no_file(passages)
     texts = passages or _read_passages(file)
     from gpurerank.reranker import Reranker
 
@@ -56,6 +58,17 @@ def rank(
             sys.stdout.write(json.dumps(passage.to_dict()) + "\n")
     else:
         out.print(_ranking_table(query, ranked))
+
+
+def _check_no_file(passages: list[str]) -> None:
+    """A lone argument that names a file was meant to be read: one passage has no rank."""
+    lone = passages[0] if len(passages) == 1 else ""
+    try:
+        is_file = Path(lone).is_file()
+    except (OSError, ValueError):  # too long for a name, or with a null byte
+        return
+    if is_file:
+        raise InputError(f"{lone!r} is a file; give it with --file to rank what it holds")
 
 
 def _read_passages(file: Path | None) -> list[str]:

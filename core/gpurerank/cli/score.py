@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from gpurerank.cli.console import err, out
 from gpurerank.cli.options import Device, Dtype, Model
 from gpurerank.errors import InputError
-from gpurerank.reranker import RerankerOptions
+from gpurerank.reranker_options import RerankerOptions
 
 if TYPE_CHECKING:
     from gpurerank.offline.run import Executor, Report

@@ -21,7 +21,8 @@ from gpurerank.cluster.connection import Replicas, join
 from gpurerank.cross_encoder import LongPassages
 from gpurerank.errors import ClosedError, DeadlineError, GPURerankError, InputError, ScoringError
 from gpurerank.request import check_pairs
-from gpurerank.reranker import Reranker, RerankerOptions
+from gpurerank.reranker import Reranker
+from gpurerank.reranker_options import RerankerOptions
 
 # How often a part is given to another life of its actor before it is given up.
 _LIVES = 3

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from gpurerank.errors import InputError
-from gpurerank.reranker import RerankerOptions
+from gpurerank.reranker_options import RerankerOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
