@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import shutil
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,12 @@ from sentence_transformers import SentenceTransformer
 from gpurerank import BiEncoder, ClosedError, ModelError, NotFiniteError
 from gpurerank.calls import calling
 from gpurerank.engine.registry import REGISTRY
+from gpurerank.evaluation import EvalOptions, QuerySet, evaluate
+from gpurerank.evaluation.latency import Timing
+from gpurerank.evaluation.queries import Candidate, JudgedQuery
 from gpurerank.late_interaction import LateInteraction
+from gpurerank.models import token_model
+from gpurerank.models.blend import Blend
 from gpurerank.models.embedded import base_folder
 from gpurerank.models.remembered import RememberedRows
 from gpurerank.types import FloatArray
@@ -30,6 +36,7 @@ PASSAGES = [
     "fox",
     "the quick brown fox " * 200,
 ]
+SHORT = PASSAGES[:4]
 # Tokens are kept in half precision.
 TOLERANCE = 5e-4
 
@@ -194,4 +201,30 @@ def test_both_engines_of_a_padded_model_run_at_once(
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
     np.testing.assert_allclose(cosines, expected @ encoder.embed_queries([QUERY])[0], atol=1e-3)
     encoder.close()
+    late.close()
+
+
+def test_an_evaluation_reads_a_passage_once(
+    tiny: str,
+    model_folder: Callable[[str], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(token_model, "REMEMBERED_BYTES", 0)  # a collection that is far larger
+    monkeypatch.setattr("gpurerank.evaluation.judging.PAIRS_AT_FIRST", 1)
+    monkeypatch.setattr("gpurerank.evaluation.run.measure_latency", lambda *_, **__: Timing([1.0]))
+    bi_encoder = build(tmp_path / "bi", model_folder("bert"), "mean")
+    on_top = tmp_path / "on_top"
+    shutil.copytree(tiny, on_top)
+    Blend(bi_encoder=bi_encoder, weight=12.0, token_share=0.75, center=0.25).write(on_top)
+    found = tuple(Candidate(f"d{i}", text) for i, text in enumerate(SHORT))
+    queries = tuple(JudgedQuery(f"q{i}", f"question {i}", {"d0": 1}, found) for i in range(7))
+    late = LateInteraction(bi_encoder, device="cpu", dtype="float32")
+    engine = late._engine()
+    options = EvalOptions(model=str(on_top), device="cpu", dtype="float32")
+    evaluate(QuerySet("made up", "BM25", queries, judged=7), ["cross-encoder"], options)
+    tried = 2  # a question and a passage, before anything is judged
+    assert items_run(engine) == tried + len(queries) + len(SHORT)
+    late.similarities([("question 0", PASSAGES[0])])
+    assert items_run(engine) == tried + len(queries) + len(SHORT) + 2, "nothing stays"
     late.close()

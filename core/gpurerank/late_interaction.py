@@ -108,6 +108,22 @@ class LateInteraction:
             del rows
         return found[0], found[1]
 
+    @contextmanager
+    def remembering(self, max_bytes: int) -> Iterator[None]:
+        """Remembers more of what was read, or less, for every user of the model while it lasts.
+
+        Args:
+            max_bytes: What the rows of tokens may take together.
+        """
+        from gpurerank.models.token_model import REMEMBERED_BYTES
+
+        remembered = self._engine().model.remembered
+        remembered.limit(max_bytes)
+        try:
+            yield
+        finally:
+            remembered.limit(REMEMBERED_BYTES)
+
     def close(self) -> None:
         """Gives the model back; the last user frees its memory."""
         self._lease.close()

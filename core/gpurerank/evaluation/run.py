@@ -114,7 +114,8 @@ class _Run:
                 self._ahead[contender.name] = self._embedders(contender.plan)
         judge = Judge(self._contenders, self._stages, self._depth, self._depths)
         self.judged = judge.judged
-        judge.judge(self._queries.queries, self._options.seed, self._say)
+        with self._stages.reading_once():
+            judge.judge(self._queries.queries, self._options.seed, self._say)
         self._time()
 
     def close(self) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from typing import Protocol
 
 from gpurerank.bi_encoder import BiEncoder
 from gpurerank.cross_encoder import CrossEncoder
 from gpurerank.evaluation.contenders import Stage
 from gpurerank.evaluation.known import KnownPairs, KnownVectors, Say
+from gpurerank.late_interaction import LateInteraction
+from gpurerank.models.blend import Blend
 from gpurerank.reranker import Reranker
 from gpurerank.types import PairScorer, Ranker, TextEmbedder
+
+# Tokens of some 4,000 abstracts: one collection has many queries that find the same passages.
+_READ_BYTES = 1 << 30
 
 
 class _Learner(Protocol):
@@ -80,6 +86,20 @@ class Stages:
         for learner in self._learners.values():
             learner.learn(say)
 
+    @contextmanager
+    def reading_once(self) -> Iterator[None]:
+        """Remembers the tokens of a collection, or much of it, for late interaction meanwhile."""
+        with ExitStack() as stack:
+            for stage in self._live:
+                blend = self._blend(stage) if stage.kind == "cross-encoder" else None
+                if blend is not None and blend.token_share:
+                    reader = LateInteraction(
+                        blend.bi_encoder, device=self._device, dtype=self._dtype
+                    )
+                    stack.enter_context(closing(reader))
+                    stack.enter_context(reader.remembering(_READ_BYTES))
+            yield
+
     def forget(self) -> None:
         """Drops what only the queries so far needed."""
         for learner in self._learners.values():
@@ -99,13 +119,16 @@ class Stages:
             return live
         if stage.kind != "cross-encoder":
             return None
-        with closing(
-            CrossEncoder(stage.model, device=self._device, dtype=self._dtype)
-        ) as cross_encoder:
-            blend = cross_encoder.blend
+        blend = self._blend(stage)
         if blend is None or blend.token_share:
             return None
         return BiEncoder(blend.bi_encoder, device=self._device, dtype=self._dtype)
+
+    def _blend(self, stage: Stage) -> Blend | None:
+        with closing(
+            CrossEncoder(stage.model, device=self._device, dtype=self._dtype)
+        ) as cross_encoder:
+            return cross_encoder.blend
 
     def _load(self, stage: Stage) -> Ranker:
         if stage.kind == "bi-encoder":

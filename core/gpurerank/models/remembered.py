@@ -55,9 +55,18 @@ class RememberedRows:
                 before = self._known.pop(key, None)
                 self._known[key] = known
                 self._bytes += known[0].nbytes - (before[0].nbytes if before else 0)
-            while self._bytes > self._max_bytes:
-                _, (row, _) = self._known.popitem(last=False)
-                self._bytes -= row.nbytes
+            self._shrink()
+
+    def limit(self, max_bytes: int) -> None:
+        """Sets what the rows may take together; what is beyond it goes at once."""
+        with self._lock:
+            self._max_bytes = max_bytes
+            self._shrink()
+
+    def _shrink(self) -> None:
+        while self._bytes > self._max_bytes:
+            _, (row, _) = self._known.popitem(last=False)
+            self._bytes -= row.nbytes
 
 
 def _own(row: Rows) -> Rows:

@@ -21,7 +21,7 @@ from gpurerank.models.text_model import TextModel
 from gpurerank.types import FloatArray, Rows
 
 # 1,100 passages of 150 tokens and 384 numbers.
-_REMEMBERED_BYTES = 128 << 20
+REMEMBERED_BYTES = 128 << 20
 
 
 class TokenModel:
@@ -58,7 +58,7 @@ class TokenModel:
         self.max_length = texts.readable_length if texts.packed else texts.max_length
         self.lanes = texts.lanes
         self.row_bytes = (1 + self.max_length) * texts.dim * 2
-        self.remembered = RememberedRows(_REMEMBERED_BYTES)
+        self.remembered = RememberedRows(REMEMBERED_BYTES)
         self._comparing = ThreadPoolExecutor(
             1,
             f"gpurerank-compare-{self.name}",
