@@ -97,6 +97,26 @@ def test_probes_answer_while_the_model_works(model_folder: Callable[[str], str])
         asked.join(30)
 
 
+def test_late_interaction_is_watched_beside_its_model(model_folder: Callable[[str], str]) -> None:
+    def change(models: ServedModels) -> None:
+        models.rerankers = {"embedded": Reranker("embedded")}
+
+    def read() -> float:
+        labels = {"model": "embedded", "kind": "late-interaction"}
+        return server.sample("gpurerank_batch_items_total", **labels)
+
+    with running(options_of(model_folder("bert")), change) as server:
+        before = read()
+        documents = [f"{document}, as nobody said before" for document in DOCUMENTS]
+        server.post("/v1/rerank", {"query": "who said so?", "documents": documents})
+        eventually(lambda: read() - before == 1 + len(DOCUMENTS))
+        assert server.client.get("/livez").json()["heartbeat_age_s"] == {
+            "embedded (cross-encoder)": 0.0,
+            "embedded (late-interaction)": 0.0,
+            "mini (bi-encoder)": 0.0,
+        }
+
+
 @pytest.mark.parametrize("error", [NotFiniteError, RuntimeError])
 def test_logs_hold_no_text(
     model_folder: Callable[[str], str],

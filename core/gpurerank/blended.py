@@ -16,6 +16,7 @@ from gpurerank.ranking import sigmoids
 from gpurerank.types import FloatArray
 
 if TYPE_CHECKING:
+    from gpurerank.engine.stats import EngineStats
     from gpurerank.models.blend import Blend
 
 
@@ -51,6 +52,10 @@ class BlendedScorer:
     def identity(self) -> list[str]:
         """What a score depends on beside the pair."""
         return [*self._cross_encoder.identity(), *self._similarity.identity(), repr(self._blend)]
+
+    def late_stats(self) -> EngineStats | None:
+        """What late interaction has read; None where the similarity is a cosine alone."""
+        return self._similarity.stats() if isinstance(self._similarity, Late) else None
 
     def close(self) -> None:
         """Gives both models back; the last user of each frees its memory."""
@@ -103,6 +108,7 @@ class Late:
         self._late_interaction = late_interaction
         self._blend = blend
         self.identity = late_interaction.identity
+        self.stats = late_interaction.stats
         self.close = late_interaction.close
 
     def of(self, pairs: Sequence[tuple[str, str]]) -> FloatArray:

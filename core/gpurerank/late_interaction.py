@@ -19,6 +19,7 @@ from gpurerank.types import FloatArray, Rows
 if TYPE_CHECKING:
     from gpurerank.engine.engine import Engine
     from gpurerank.engine.registry import Lease
+    from gpurerank.engine.stats import EngineStats
     from gpurerank.models.text_model import TextModel
     from gpurerank.models.token_model import TokenModel
 
@@ -123,6 +124,10 @@ class LateInteraction:
             yield
         finally:
             remembered.limit(REMEMBERED_BYTES)
+
+    def stats(self) -> EngineStats:
+        """What the model has read for all its callers, and what waits."""
+        return self._engine().stats()
 
     def close(self) -> None:
         """Gives the model back; the last user frees its memory."""

@@ -272,6 +272,10 @@ class Reranker:
         """What the model has done for all its callers, and what waits; None for another scorer."""
         return None if self._encoder is None else self._encoder.stats()
 
+    def late_stats(self) -> EngineStats | None:
+        """The same of the late interaction that is blended with the model; None without one."""
+        return self._own.late_stats() if isinstance(self._own, BlendedScorer) else None
+
     def close(self) -> None:
         """Gives the model back; the last user frees its memory. Leaves a server."""
         if self._own is not None:

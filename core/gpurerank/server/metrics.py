@@ -107,8 +107,11 @@ class _EngineCollector(Collector):
 def engines(models: ServedModels) -> Iterator[tuple[str, str, EngineStats]]:
     """Name, kind and state of every model's engine."""
     for name, reranker in models.rerankers.items():
-        stats = reranker.stats()
-        if stats is not None:
-            yield name, "cross-encoder", stats
+        for role, stats in (
+            ("cross-encoder", reranker.stats()),
+            ("late-interaction", reranker.late_stats()),
+        ):
+            if stats is not None:
+                yield name, role, stats
     for name, embedder in models.embedders.items():
         yield name, "bi-encoder", embedder.stats()
