@@ -23,7 +23,7 @@ from gpurerank.evaluation.svg import Scale, element
 from gpurerank.evaluation.tables import fault_lines, render
 from gpurerank.faults import Fault
 from tests.conftest import WordOverlap
-from tests.test_evaluation import Listwise, Opposite, query_set
+from tests.made_up import Listwise, Opposite, query_set
 
 HOSTILE = "<script>alert('x')</script> & \"quotes\" </style> {{ 7 * 7 }} <img src=x onerror=y>"
 VOID = {"meta", "link", "br", "hr", "img", "input"}
