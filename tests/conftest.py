@@ -13,13 +13,16 @@ import io
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
 from gpurerank import BiEncoder, Reranker, cli, free_models
 from gpurerank.engine.engine import Engine
 from tests.tiny_models import build_causal, build_classifier
+
+if TYPE_CHECKING:
+    from tests.fake_server import FakeServer
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +86,16 @@ class WordOverlap:
 @pytest.fixture
 def overlap() -> WordOverlap:
     return WordOverlap()
+
+
+@pytest.fixture
+def own() -> Iterator[FakeServer]:
+    """A server of gpurerank's own kind."""
+    # Here, because the fake scores with what stands above.
+    from tests.fake_server import serving, speaking
+
+    with serving(speaking("gpurerank")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import copy
-import gc
-import multiprocessing
-import pickle
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from gpurerank import (
-    ClosedError,
-    DeadlineError,
-    InputError,
-    MemoryStore,
-    RemoteScorer,
-    Reranker,
-    calling,
-)
+from gpurerank import InputError, RemoteScorer, Reranker, calling
 from gpurerank.client import probe
 from gpurerank.client.address import Address
 from gpurerank.client.session import parts
@@ -77,13 +62,6 @@ BODIES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 @pytest.fixture(autouse=True)
 def _models_are_freed() -> None:
     """In place of conftest's: nothing here loads a model."""
-
-
-@pytest.fixture
-def own() -> Iterator[FakeServer]:
-    """A server of gpurerank's own kind."""
-    with serving(speaking("gpurerank")) as server:
-        yield server
 
 
 @pytest.mark.parametrize("kind", BODIES)
@@ -221,104 +199,6 @@ def test_parts_hold_both_limits() -> None:
     assert list(parts([], most=2, characters=4)) == []
 
 
-def test_connections_are_used_again_by_all_threads_and_loops(own: FakeServer) -> None:
-    with RemoteScorer(own.url, concurrency=2) as scorer:
-        for _ in range(5):
-            assert scorer.score_pairs(PAIRS) == EXPECTED
-        assert own.connections == 1
-        for _ in range(3):
-            assert asyncio.run(scorer.ascore_pairs(PAIRS)) == EXPECTED
-        assert own.connections == 1
-
-        async def many() -> list[list[float]]:
-            return await asyncio.gather(*(scorer.ascore_pairs(PAIRS) for _ in range(10)))
-
-        with ThreadPoolExecutor(4) as pool:
-            loops = [pool.submit(asyncio.run, many()) for _ in range(4)]
-            assert all(loop.result() == [EXPECTED] * 10 for loop in loops)
-        assert own.connections == 2
-
-
-async def test_a_cancelled_task_closes_its_request() -> None:
-    with serving(lambda _: Reply(silent=True)) as server:
-        with RemoteScorer(server.url, api="cohere") as scorer:
-            task = asyncio.create_task(scorer.ascore_pairs(PAIRS))
-            await asyncio.to_thread(server.arrived.wait, 10)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert await asyncio.to_thread(server.left.wait, 10)
-
-
-async def test_calls_that_end_early_leave_no_connection() -> None:
-    with serving(lambda _: Reply(silent=True)) as server:
-        with RemoteScorer(server.url, api="cohere", texts_per_request=1) as scorer:
-            tasks = [asyncio.create_task(scorer.ascore_pairs(PAIRS)) for _ in range(4)]
-            with calling(timeout_s=0.3), pytest.raises(DeadlineError):
-                await scorer.ascore_pairs(PAIRS)
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-            for _ in range(server.connections):
-                assert await asyncio.to_thread(server.ended.acquire, timeout=10)
-
-
-def test_closing_ends_calls_under_way() -> None:
-    with serving(lambda _: Reply(silent=True)) as server, ThreadPoolExecutor(1) as pool:
-        scorer = RemoteScorer(server.url, api="cohere")
-        waiting = pool.submit(scorer.score_pairs, PAIRS)
-        assert server.arrived.wait(10)
-        scorer.close()
-        with pytest.raises(ClosedError, match="this object was closed"):
-            waiting.result(10)
-        assert server.left.wait(10)
-        scorer.close()
-        with pytest.raises(ClosedError):
-            scorer.score_pairs([])
-
-
-def test_an_object_that_is_dropped_leaves_no_connection(own: FakeServer) -> None:
-    scorer = RemoteScorer(own.url)
-    assert scorer.score_pairs(PAIRS) == EXPECTED
-    del scorer
-    gc.collect()
-    assert own.ended.acquire(timeout=10)
-
-
-def test_copies_and_pickles_have_their_own_connections(own: FakeServer) -> None:
-    with RemoteScorer(own.url, api_key="a-key", model="m", logits=True) as scorer:
-        scorer.score_pairs(PAIRS)
-        before = own.connections
-        for twin in (copy.deepcopy(scorer), pickle.loads(pickle.dumps(scorer))):
-            with twin:
-                assert twin.score_pairs(PAIRS) == scorer.score_pairs(PAIRS)
-            with pytest.raises(ClosedError):
-                twin.score_pairs(PAIRS)
-        assert own.connections == before + 2
-    last = own.posts()[-1]
-    assert last.headers["authorization"] == "Bearer a-key"
-    assert last.body["model"] == "m"
-
-
-def score_in_child(scorer: RemoteScorer, results: Any) -> None:
-    results.put(scorer.score_pairs(PAIRS))
-
-
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_child_asks_for_itself(own: FakeServer) -> None:
-    with RemoteScorer(own.url) as scorer:
-        assert scorer.score_pairs(PAIRS) == EXPECTED
-        context = multiprocessing.get_context("fork")
-        results = context.Queue()
-        child = context.Process(target=score_in_child, args=(scorer, results))
-        child.start()
-        assert results.get(timeout=30) == EXPECTED
-        child.join(10)
-        assert child.exitcode == 0
-        assert scorer.score_pairs(PAIRS) == EXPECTED
-        assert own.connections == 2
-
-
 def test_progress_is_told_on_the_callers_thread(own: FakeServer) -> None:
     told: list[tuple[int, int, int]] = []
 
@@ -346,88 +226,6 @@ def test_lone_surrogates_are_sent_as_the_models_here_read_them(own: FakeServer) 
     (asked,) = own.posts()
     assert asked.body["query"] == "\ufffd query"
     assert asked.body["documents"] == ["a \ufffd b 😀 \x00 高\ufffd\ufffd"]
-
-
-def test_reranker_ranks_on_a_server(own: FakeServer, overlap: WordOverlap) -> None:
-    here = Reranker.from_scorer(overlap, name="served")
-    with Reranker(base_url=own.url, api_key="a-key") as reranker:
-        ranked = reranker.rank(QUERY, [*PASSAGES, "", PASSAGES[0]])
-        assert ranked == here.rank(QUERY, [*PASSAGES, "", PASSAGES[0]])
-        assert asyncio.run(reranker.arank(QUERY, PASSAGES)) == here.rank(QUERY, PASSAGES)
-        assert reranker.score_pairs(PAIRS, show_progress=True) == EXPECTED
-        long = "word " * 100_000
-        assert reranker.rank(QUERY, [long])[0].span == (0, len(long))
-    assert own.posts()[0].body["documents"] == PASSAGES
-    assert own.posts()[-1].body["documents"] == [long]
-
-
-def test_reranker_names_the_model_and_lets_the_server_cut() -> None:
-    with serving(speaking("tei")) as server:
-        with Reranker("m", base_url=server.url, long_passages="truncate") as reranker:
-            assert reranker.rank(QUERY, PASSAGES)[0].model == reranker.model_name == "m"
-        with Reranker("m", base_url=server.url) as reranker:
-            reranker.rank(QUERY, PASSAGES)
-        assert [asked.body["truncate"] for asked in server.posts()] == [True, False]
-
-
-def test_a_reranker_on_a_server_is_copied_and_pickled(own: FakeServer) -> None:
-    with Reranker(base_url=own.url, api_key="a-key", model="m") as reranker:
-        expected = reranker.rank(QUERY, PASSAGES)
-        for twin in (copy.deepcopy(reranker), pickle.loads(pickle.dumps(reranker))):
-            with twin:
-                assert twin.rank(QUERY, PASSAGES) == expected
-        assert reranker.rank(QUERY, PASSAGES) == expected
-    assert {asked.headers["authorization"] for asked in own.posts()} == {"Bearer a-key"}
-
-
-def test_cached_scores_belong_to_an_address_and_a_model(own: FakeServer) -> None:
-    store = MemoryStore()
-    with serving(speaking("gpurerank")) as other:
-        for url, model in [(own.url, "m"), (own.url, "m"), (own.url, "n"), (other.url, "m")]:
-            with Reranker(model, base_url=url, cache=store) as reranker:
-                reranker.rank(QUERY, PASSAGES)
-        assert (len(own.posts()), len(other.posts())) == (2, 1)
-
-
-def test_a_server_in_place_of_a_model_needs_no_torch(own: FakeServer) -> None:
-    script = f"""
-import asyncio, sys
-from gpurerank import Reranker, RemoteEmbedder
-from langchain_gpurerank import GPUEmbeddings, GPURerank
-from llamaindex_gpurerank import GPURerank as Postprocessor
-with Reranker(base_url={own.url!r}) as reranker:
-    print(reranker.rank("a fox", ["a dog", "a fox"])[0].index)
-    print(asyncio.run(reranker.arank("a fox", ["a dog", "a fox"]))[0].index)
-print(len(GPUEmbeddings(base_url={own.url!r}).embed_query("a")))
-GPURerank(base_url={own.url!r})
-Postprocessor(base_url={own.url!r})
-print(*{{"torch", "transformers", "tokenizers", "sentence_transformers"}} & set(sys.modules))
-"""
-    told = subprocess.run(
-        [sys.executable, "-W", "ignore", "-W", "default::ResourceWarning", "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert told.stdout.split() == ["1", "1", "3"], told.stderr
-    assert told.stderr == ""
-
-
-def test_a_missing_extra_is_named() -> None:
-    script = """
-import sys
-sys.modules["httpx"] = None
-from gpurerank import InputError, Reranker
-try:
-    Reranker(base_url="http://gpu:8000")
-except InputError as error:
-    print(error)
-"""
-    told = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=True
-    )
-    assert "base_url needs httpx" in told.stdout
-    assert "pip install 'gpurerank[client]'" in told.stdout
 
 
 @pytest.mark.parametrize(
@@ -459,25 +257,6 @@ def test_wrong_options_are_named(options: dict[str, Any], said: str) -> None:
         RemoteScorer(**{"base_url": "http://gpu:8000", **options})
     assert "pass" not in str(caught.value).replace("password", "")
     assert "abc" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"device": "cuda"}, "device is 'cuda', an option of a model in this process"),
-        ({"instruction": "find"}, "instruction is 'find'"),
-        ({"max_length": 64}, "max_length is 64"),
-        ({"trust_remote_code": True}, "trust_remote_code is True"),
-    ],
-)
-def test_what_only_a_model_here_can_do_is_refused(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        Reranker(base_url="http://gpu:8000", **options)
-
-
-def test_a_key_without_a_server_is_refused() -> None:
-    with pytest.raises(InputError, match="api_key is given without base_url"):
-        Reranker(api_key="a-key")
 
 
 def test_wrong_pairs_are_named() -> None:

@@ -8,7 +8,6 @@ import copy
 import json
 import pickle
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -43,13 +42,6 @@ TEXTS = ["a", "bee", "", "an apple", "高さ", "tree"]
 def normalised(texts: list[str]) -> np.ndarray:
     vectors = np.array([vector(text) for text in texts])
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-@pytest.fixture
-def own() -> Iterator[FakeServer]:
-    """A server of gpurerank's own kind."""
-    with serving(speaking("gpurerank")) as server:
-        yield server
 
 
 # What each kind is asked for queries and for passages, beside the texts.
