@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,12 +55,21 @@ CHAT_TEMPLATE = (
 
 
 def wordpiece_tokenizer() -> PreTrainedTokenizerFast:
-    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer()
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    words = Counter(
+        word
+        for line in CORPUS
+        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(line))
+    )
+    # Not trained: the trainer breaks ties by hashes that differ from run to run.
+    letters = sorted(set("".join(words)))
+    usual = sorted(words, key=lambda word: (-words[word], word))[: len(words) // 2]
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=special, show_progress=False)
-    backend.train_from_iterator(CORPUS, trainer)
+    pieces = dict.fromkeys([*special, *letters, *(f"##{each}" for each in letters), *usual])
+    vocab = {piece: place for place, piece in enumerate(pieces)}
+    backend = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    backend.normalizer = normalizer
+    backend.pre_tokenizer = splitter
     backend.decoder = decoders.WordPiece()
     backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
