@@ -157,6 +157,7 @@ def test_mistakes_are_one_line(folder: Path, tmp_path: Path, here: InProcess) ->
         (["/no/such/folder"], "corpus.jsonl: cannot be read"),
         ([str(folder), "--split", "dev"], "no such split; there is test"),
         ([str(folder), "--first-stage", "solr"], "--first-stage is 'solr'"),
+        ([str(folder), "--language", "klingon"], "language is 'klingon'; it must be one of"),
         ([str(folder), "--run", "/no/run"], "/no/run: cannot be read"),
         ([str(folder), "--run", "x", "--first-stage", "bi-encoder"], "leave --first-stage out"),
         ([str(folder), "-c", "reranker"], "contender 'reranker'"),

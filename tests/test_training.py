@@ -34,7 +34,7 @@ def collection(tmp_path: Path) -> Collection:
             text = f"Fact {j} about {topic}: the answer is number {i}{j}."
             corpus += f'{{"_id": "d{i}{j}", "title": "{topic}", "text": "{text}"}}\n'
         metadata = f'{{"answers": ["number {i}2"]}}'
-        queries += f'{{"_id": "q{i}", "text": "what of {topic}", "metadata": {metadata}}}\n'
+        queries += f'{{"_id": "q{i}", "text": "which fact of {topic}", "metadata": {metadata}}}\n'
         judgements += f"q{i}\td{i}0\t1\n"
     return Collection.read(write_collection(tmp_path, corpus, queries, judgements), "test")
 

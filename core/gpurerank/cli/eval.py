@@ -23,6 +23,9 @@ def evaluate(
     first_stage: Annotated[
         str, typer.Option(help="What finds the candidates: 'bm25' or 'bi-encoder'.")
     ] = "bm25",
+    language: Annotated[
+        str, typer.Option(help="Whose stop words and stems BM25 knows, such as 'german'; 'none'.")
+    ] = "english",
     contender: Annotated[
         list[str] | None,
         typer.Option(
@@ -61,6 +64,7 @@ def evaluate(
         split=split,
         run=run,
         first_stage=first_stage,
+        language=language,
         contenders=tuple(contender or ()),
         queries=queries,
         output=output,

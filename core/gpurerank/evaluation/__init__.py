@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gpurerank.evaluation.records import Evaluation
     from gpurerank.evaluation.run import evaluate
 
-for _package in ("bm25s", "ir_measures", "jinja2", "scipy"):
+for _package in ("bm25s", "ir_measures", "jinja2", "Stemmer", "scipy"):
     if find_spec(_package) is None:
         raise MissingExtraError(f"{_package} is not installed; pip install 'gpurerank[eval]'")
 

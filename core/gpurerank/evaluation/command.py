@@ -23,6 +23,7 @@ from gpurerank.evaluation.queries import QuerySet, sample
 from gpurerank.evaluation.records import Evaluation
 from gpurerank.evaluation.run import evaluate
 from gpurerank.evaluation.tables import fault_lines, render
+from gpurerank.lexical import check_language
 
 WIDTH = 100
 
@@ -35,6 +36,7 @@ class Asked:
     split: str
     run: Path | None
     first_stage: str
+    language: str
     contenders: tuple[str, ...]
     queries: int | None
     output: Path
@@ -54,6 +56,7 @@ class Asked:
             raise InputError(
                 f"--first-stage is {self.first_stage!r}; it must be 'bm25' or 'bi-encoder'"
             )
+        check_language(self.language)
         if self.run is not None and self.first_stage != "bm25":
             raise InputError("--run brings its own candidates; leave --first-stage out")
         try:
@@ -78,7 +81,11 @@ def run(asked: Asked, out: Console, err: Console) -> Evaluation:
         if queries.faults:
             err.print(fault_lines(queries.faults), soft_wrap=True)
         found = evaluate(queries, asked.contenders, asked.options, say=say)
-    found.settings |= {"split": asked.split, "queries": str(asked.queries or "all")}
+    found.settings |= {
+        "split": asked.split,
+        "queries": str(asked.queries or "all"),
+        "language": asked.language,
+    }
     _show(found, out)
     for path in _write(found, asked.output):
         out.print(f"written: {escape(str(path))}", soft_wrap=True)
@@ -96,7 +103,7 @@ def _first_stage(asked: Asked, collection: Collection, say: Say) -> QuerySet:
         )
     if asked.first_stage == "bm25":
         say("BM25", 0, 0)
-        found = bm25(collection, ids, depth)
+        found = bm25(collection, ids, depth, asked.language)
         return QuerySet.from_found(collection, found, first_stage="BM25", depth=depth)
     say("embedding documents", 0, len(collection.documents))
     with (

@@ -6,41 +6,37 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import bm25s
 import numpy as np
 
 from gpurerank.bi_encoder import BiEncoder
 from gpurerank.collection import Collection
 from gpurerank.errors import DataError
 from gpurerank.faults import Fault, FaultCounter, told
+from gpurerank.lexical import LexicalIndex
 
 Found = dict[str, list[str]]
 
 QUERIES_PER_STEP = 64
 
 
-def bm25(collection: Collection, query_ids: Sequence[str], depth: int) -> Found:
+def bm25(
+    collection: Collection, query_ids: Sequence[str], depth: int, language: str = "english"
+) -> Found:
     """The best documents by BM25; those that share no word with the query are not found.
-
-    English stop words are left out, nothing is stemmed; k1 and b are those of bm25s.
 
     Raises:
         DataError: No document has a word.
+        InputError: The language is not known; see ``LexicalIndex``.
     """
     ids = list(collection.documents)
     passages = [document.passage for document in collection.documents.values()]
-    tokens = bm25s.tokenize(passages, stopwords="en", show_progress=False)
-    if not any(tokens.ids):
+    index = LexicalIndex(passages, language)
+    if not index:
         raise DataError(f"{collection.name}: no document has a word that BM25 could look up")
-    index = bm25s.BM25()
-    index.index(tokens, show_progress=False)
-    asked = bm25s.tokenize(
-        [collection.queries[i].text for i in query_ids], stopwords="en", show_progress=False
-    )
-    rows, scores = index.retrieve(asked, k=min(depth, len(ids)), show_progress=False)
+    found = index.search([collection.queries[i].text for i in query_ids], depth)
     return {
-        query_id: [ids[int(row)] for row, score in zip(found, scored, strict=True) if score > 0]
-        for query_id, found, scored in zip(query_ids, rows, scores, strict=True)
+        query_id: [ids[row] for row in rows.tolist()]
+        for query_id, (rows, _) in zip(query_ids, found, strict=True)
     }
 
 

@@ -138,7 +138,7 @@ class _Run:
             created_at=self._created_at,
             settings={name: str(value) for name, value in asdict(self._options).items()},
             hardware=self._hardware,
-            versions=find_versions("bm25s", "ir-measures", "scipy"),
+            versions=find_versions("bm25s", "PyStemmer", "ir-measures", "scipy"),
             faults=list(self._queries.faults),
             notes=self._notes,
             interrupted=self._interrupted,

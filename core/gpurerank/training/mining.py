@@ -7,11 +7,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-import bm25s
 import numpy as np
 
 from gpurerank.collection import Collection
 from gpurerank.errors import InputError
+from gpurerank.lexical import LexicalIndex
 from gpurerank.training.lists import TrainingList
 from gpurerank.types import FloatArray, IntArray, TextEmbedder
 
@@ -110,9 +110,9 @@ class Miner:
             return
         queries = [self._collection.queries[i].text for i in query_ids]
         vectors = self._embedder.embed_queries(queries)
-        lexical = lexical_neighbours(self._passages, queries, depth=20)
-        for query_id, vector, near in zip(query_ids, vectors, lexical, strict=True):
-            found = self._list(query_id, self._vectors @ vector, near)
+        lexical = LexicalIndex(self._passages).search(queries, depth=20)
+        for query_id, vector, (near, _) in zip(query_ids, vectors, lexical, strict=True):
+            found = self._list(query_id, self._vectors @ vector, near.tolist())
             if found is not None:
                 yield found
 
@@ -226,13 +226,3 @@ def draw(pools: Iterable[tuple[int, list[int]]], rng: np.random.Generator) -> li
         picks = rng.permutation(len(fresh))[:count]
         chosen.extend(fresh[pick] for pick in picks)
     return chosen
-
-
-def lexical_neighbours(passages: list[str], queries: list[str], depth: int) -> Iterator[list[int]]:
-    """Rows of the best ``depth`` passages of each query by BM25, English stop words left out."""
-    index = bm25s.BM25()
-    index.index(bm25s.tokenize(passages, stopwords="en", show_progress=False), show_progress=False)
-    tokens = bm25s.tokenize(queries, stopwords="en", show_progress=False)
-    rows, _ = index.retrieve(tokens, k=min(depth, len(passages)), show_progress=False)
-    for row in rows:
-        yield [int(r) for r in row]
