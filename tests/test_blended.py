@@ -13,7 +13,7 @@ import pytest
 from gpurerank import BiEncoder, CrossEncoder, MemoryStore, Reranker, calling
 from gpurerank.errors import WeightsError
 from gpurerank.late_interaction import LateInteraction
-from gpurerank.models.blend import FILE_NAME, READ_ALL, Blend, read_blend
+from gpurerank.models.blend import FILE_NAME, Blend, read_blend
 from gpurerank.models.embedded import DELTA_FILE
 from gpurerank.models.remembered import RememberedRows
 from gpurerank.ranking import logit_of
@@ -140,30 +140,6 @@ def test_late_interaction_has_its_share(on_top: str) -> None:
     assert [p.logit for p in waited] == pytest.approx([p.logit for p in ranked], abs=1e-3)
 
 
-def test_a_pair_without_a_chance_is_not_read(on_top: str, bi_encoder: BiEncoder) -> None:
-    pairs = [(QUERY, passage) for passage in PASSAGES]
-    cosines = bi_encoder.embed_passages(PASSAGES) @ bi_encoder.embed_queries([QUERY])[0]
-    assert np.argmax(cosines) == 0
-    between = float(np.sort(cosines)[-2:].mean())
-    told = {"weight": 12.0, "center": 0.25, "scale": 0.5, "unread_logit": -3.0}
-    Blend(**told, least_similarity=between).write(Path(on_top))
-    encoder = CrossEncoder(on_top, dtype="float32")
-    own = encoder.logits(pairs)
-    own[1:] = -3.0
-    wanted = 0.5 * (own + 12.0 * (cosines - 0.25))
-    with Reranker(on_top, dtype="float32") as reranker:
-        before = items_run(encoder._lease.engine)
-        scores = reranker.score_pairs(pairs)
-        assert items_run(encoder._lease.engine) == before + 1
-        waited = asyncio.run(reranker.ascore_pairs(pairs))
-        alone = [reranker.score_pairs([pair])[0] for pair in pairs]
-        assert reranker.score_pairs([]) == []
-    assert [logit_of(score) for score in scores] == pytest.approx(wanted.tolist(), abs=1e-3)
-    assert waited == pytest.approx(scores, abs=1e-4)
-    assert alone == pytest.approx(scores, abs=1e-4)
-    encoder.close()
-
-
 def test_a_share_over_one_is_refused(on_top: str) -> None:
     told = {"bi_encoder": "embedded", "weight": 1, "center": 0, "scale": 1, "token_share": 1.5}
     (Path(on_top) / FILE_NAME).write_text(json.dumps(told))
@@ -172,9 +148,8 @@ def test_a_share_over_one_is_refused(on_top: str) -> None:
 
 
 def test_progress_counts_pairs_once_whichever_model_read_them(on_top: str) -> None:
-    for share, least in ((0.0, READ_ALL), (0.5, READ_ALL), (0.0, 0.2), (0.0, 1.0)):
-        blend = Blend(weight=12.0, token_share=share, center=0.25, least_similarity=least)
-        blend.write(Path(on_top))
+    for share in (0.0, 0.5):
+        Blend(weight=12.0, token_share=share, center=0.25).write(Path(on_top))
         pairs = [(QUERY, f"passage {share} {i}") for i in range(600)]
         with Reranker(on_top, dtype="float32") as reranker:
             for scores in (

@@ -13,7 +13,7 @@ from gpurerank.calls import Progress, calling, current_call
 from gpurerank.cross_encoder import CrossEncoder
 from gpurerank.late_interaction import LateInteraction
 from gpurerank.ranking import sigmoids
-from gpurerank.types import BoolArray, FloatArray
+from gpurerank.types import FloatArray
 
 if TYPE_CHECKING:
     from gpurerank.engine.stats import EngineStats
@@ -45,10 +45,9 @@ class BlendedScorer:
         first, second = _halves(len(pairs))
         with calling(on_progress=first):
             similarities = self._similarity.of(pairs)
-        read = self._read(similarities, second)
         with calling(on_progress=second):
-            own = self._cross_encoder.logits(_chosen(pairs, read))
-        return self._scores(own, read, similarities)
+            own = self._cross_encoder.logits(pairs)
+        return sigmoids(self._blend.logits(own, similarities))
 
     def identity(self) -> list[str]:
         """What a score depends on beside the pair."""
@@ -66,23 +65,17 @@ class BlendedScorer:
     async def ascore_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """As ``score_pairs``, without blocking; a cancelled task's pairs do not run."""
         first, second = _halves(len(pairs))
-        with calling(on_progress=first):
-            similarities = await self._similarity.aof(pairs)
-        read = self._read(similarities, second)
-        with calling(on_progress=second):
-            own = await self._cross_encoder.alogits(_chosen(pairs, read))
-        return self._scores(own, read, similarities)
 
-    def _read(self, similarities: FloatArray, tell: Progress) -> BoolArray:
-        read = self._blend.worth_reading(similarities)
-        if len(read) and not read.any():
-            tell(1, 1)
-        return read
+        async def similarities_of() -> FloatArray:
+            with calling(on_progress=first):
+                return await self._similarity.aof(pairs)
 
-    def _scores(self, own: FloatArray, read: BoolArray, similarities: FloatArray) -> list[float]:
-        logits = np.full(len(read), self._blend.unread_logit, np.float32)
-        logits[read] = own
-        return sigmoids(self._blend.logits(logits, similarities))
+        async def own_of() -> FloatArray:
+            with calling(on_progress=second):
+                return await self._cross_encoder.alogits(pairs)
+
+        similarities, own = await together(similarities_of(), own_of())
+        return sigmoids(self._blend.logits(own, similarities))
 
 
 class Cosines:
@@ -158,10 +151,6 @@ def _halves(total: int) -> tuple[Progress, Progress]:
         return tell
 
     return half(0), half(1)
-
-
-def _chosen(pairs: Sequence[tuple[str, str]], read: BoolArray) -> list[tuple[str, str]]:
-    return [pair for pair, wanted in zip(pairs, read.tolist(), strict=True) if wanted]
 
 
 def _distinct(pairs: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:

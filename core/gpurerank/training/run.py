@@ -15,7 +15,7 @@ from gpurerank.bi_encoder import BiEncoder
 from gpurerank.cross_encoder import CrossEncoder
 from gpurerank.errors import DataError, InputError
 from gpurerank.late_interaction import LateInteraction
-from gpurerank.models.blend import READ_ALL, Blend
+from gpurerank.models.blend import Blend
 from gpurerank.models.loading import ModelSpec, load_blend
 from gpurerank.ranking import logit_of
 from gpurerank.training import sources, trainable, trainer
@@ -148,8 +148,7 @@ def _blend(options: TrainOptions) -> Blend | None:
             f"{options.base!r} was trained on top of the bi-encoder {own.bi_encoder!r}, not of"
             f" {options.bi_encoder!r}; name that one"
         )
-    # Which pairs need not be read was measured for the base and its data.
-    return own and replace(own, least_similarity=READ_ALL)
+    return own
 
 
 def _compared(
