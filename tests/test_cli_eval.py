@@ -54,6 +54,7 @@ def test_a_folder_alone_is_enough(
     assert "bi-encoder embedded" in progress
     found, page = written(tmp_path / "out")
     assert found["first_stage"] == "BM25"
+    assert found["settings"]["language"] == "english"
     assert "passages embedded ahead" in told
     assert "<h1>This data cannot tell" in page
     # By hand: the same candidates, the public class, and ir-measures.
@@ -112,6 +113,7 @@ def test_what_is_asked_for_is_done(
     assert "embedding documents" in progress
     found, _ = written(output)
     assert (found["first_stage"], found["depths"]) == ("bi-encoder", [2, 4])
+    assert "language" not in found["settings"]
     assert [each["name"] for each in found["contenders"]] == ["cross-encoder", "cascade:2"]  # type: ignore[attr-defined]
     again = here(*asked)
     assert again[0] == 0

@@ -1,6 +1,6 @@
 """Lexical search: passages found by the words that they share with a query.
 
-Needs the packages of the extras ``eval`` and ``train``.
+Needs the extra ``eval`` or ``train``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ class LexicalIndex:
     """BM25 over passages, as Lucene scores it and bm25s counts it (k1 1.5, b 0.75).
 
     Words are lowered, stop words left out, the rest stemmed (Snowball): "studies" finds "study".
-    This is what published figures of BM25 are read with.
 
     Args:
         passages: What is searched.

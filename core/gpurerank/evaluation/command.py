@@ -81,11 +81,9 @@ def run(asked: Asked, out: Console, err: Console) -> Evaluation:
         if queries.faults:
             err.print(fault_lines(queries.faults), soft_wrap=True)
         found = evaluate(queries, asked.contenders, asked.options, say=say)
-    found.settings |= {
-        "split": asked.split,
-        "queries": str(asked.queries or "all"),
-        "language": asked.language,
-    }
+    found.settings |= {"split": asked.split, "queries": str(asked.queries or "all")}
+    if asked.run is None and asked.first_stage == "bm25":
+        found.settings["language"] = asked.language
     _show(found, out)
     for path in _write(found, asked.output):
         out.print(f"written: {escape(str(path))}", soft_wrap=True)
