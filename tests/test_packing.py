@@ -48,6 +48,9 @@ def test_a_wider_row_is_filled_with_sequences_that_nobody_asked_for() -> None:
     assert row.layout.cu_seqlens.tolist() == [0, 2, 5, 8, 11, 13]
     assert row.layout.firsts.tolist() == [0, 2]
     assert row.layout.lasts.tolist() == [1, 4]
+    assert row.layout.starts.tolist() == [0, 2, 5, 8, 11]
+    assert row.layout.of_firsts.cu_seqlens.tolist() == [0, 1, 2, 3, 4, 5]
+    assert row.layout.of_firsts.firsts.tolist() == [0, 1]
 
 
 def test_a_sequence_of_nothing_takes_a_place_of_its_own() -> None:

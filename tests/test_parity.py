@@ -6,12 +6,16 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import CrossEncoder as Reference
 
 from gpurerank import CrossEncoder
+from gpurerank.models.attention import reading
 from gpurerank.models.encoder import PackedEncoder
 from gpurerank.models.loading import ModelSpec
+from gpurerank.models.packing import PackedRow, pack
 from gpurerank.models.pair_model import PairModel
+from gpurerank.models.pooling import first_tokens
 from gpurerank.ranking import logit_of
 from tests.tiny_models import FAMILIES, PAIRS
 
@@ -78,6 +82,23 @@ def test_own_layers_in_bfloat16_stay_near_float32(
     np.testing.assert_allclose(run(model, PAIRS), exact, rtol=0, atol=0.04 * np.abs(exact).max())
 
 
+@pytest.mark.parametrize("family", OWN_LAYERS)
+def test_the_last_layer_makes_first_tokens_alone_as_it_makes_all(
+    family: str, model_folder: Callable[[str], str]
+) -> None:
+    model = pair_model(model_folder(family))
+    row = pack(model.tokenize(PAIRS), model._position_offset, width=lambda tokens: tokens + 70)
+    found = []
+    for firsts_only in (False, True):
+        with torch.inference_mode(), reading(row.layout, firsts_only=firsts_only) as read:
+            hidden = model._model.base_model.encoder(_states(row)).last_hidden_state
+        found.append((hidden.shape[1], first_tokens(hidden, read.layout)))
+    (tokens, of_all), (sequences, alone) = found
+    assert (tokens, sequences) == (row.width, len(row.layout.starts))
+    torch.testing.assert_close(alone, of_all, rtol=0, atol=1e-5)
+    assert of_all.std(dim=0).mean() > 1e-3
+
+
 @pytest.mark.parametrize("family", ["albert", "deberta_v2"])
 def test_family_that_packing_would_falsify_runs_padded(
     family: str, model_folder: Callable[[str], str]
@@ -141,7 +162,9 @@ def test_bfloat16_stays_near_float32(tiny: str) -> None:
     np.testing.assert_allclose(rounded, exact, atol=0.03)
 
 
-def _identity() -> object:
-    import torch
+def _states(row: PackedRow) -> torch.Tensor:
+    return torch.randn((1, row.width, 32), generator=torch.Generator().manual_seed(5))
 
+
+def _identity() -> object:
     return torch.nn.Identity()

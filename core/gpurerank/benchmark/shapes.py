@@ -25,21 +25,25 @@ class ModelShape:
         return cls(config.num_hidden_layers, config.hidden_size, config.intermediate_size)
 
     def operations(self, lengths: Sequence[int]) -> float:
-        """Multiplications and additions for sequences of these lengths, padding left out.
+        """Multiplications and additions that the scores of such sequences ask for.
 
         A sequence of t tokens through l layers of width h and inner width i takes
 
-            linear layers   l · 2 t (4 h² + 2 h i)     query, key, value, output; up, down
-            attention       l · 4 t² h                 query times key, weights times value
-            head            2 (h² + h)                 dense or pooler, one label; first token only
+            linear layers   (l - 1) · 2 t (4 h² + 2 h i)   query, key, value, output; up, down
+            attention       (l - 1) · 4 t² h               query times key, weights times value
+            last layer      4 t h² + 4 h² + 4 h i          key and value of all tokens, the rest
+            its attention   4 t h                          of the first one: no other is looked at
+            head            2 (h² + h)                     dense or pooler, one label
 
-        Softmax, normalization, activations and look-ups are left out: they are bound by memory.
+        Padding is left out, as are softmax, normalization, activations and look-ups, which are
+        bound by memory.
         """
         h, i = self.hidden, self.intermediate
         per_token = 2 * (4 * h * h + 2 * h * i)
         total = 0.0
         for length in lengths:
-            total += self.layers * (per_token * length + 4 * length * length * h)
+            total += (self.layers - 1) * (per_token * length + 4 * length * length * h)
+            total += 4 * length * h * h + 4 * h * h + 4 * h * i + 4 * length * h
             total += 2 * (h * h + h)
         return total
 

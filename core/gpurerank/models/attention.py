@@ -6,6 +6,7 @@ import inspect
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,23 +30,41 @@ _VARLEN_OPTIONS = frozenset(
 # Arguments that change what attention computes and that this one does not know.
 _UNSUPPORTED = ("softcap", "position_bias", "s_aux", "head_mask")
 
-_row = threading.local()
+
+@dataclass
+class Reading:
+    """One pass of a thread over a packed row.
+
+    Attributes:
+        layout: Where the sequences lie among the hidden states, as far as the pass has come.
+        firsts_only: Nobody will look at another token than the first of each sequence. Layers that
+            know of it leave the others out once nothing depends on them any more.
+    """
+
+    layout: Layout
+    firsts_only: bool = False
+
+    def narrow(self) -> None:
+        """From here on the hidden states are those of the first tokens alone."""
+        self.layout = self.layout.of_firsts
+
+
+_here = threading.local()
 
 
 @contextmanager
-def attending(layout: Layout) -> Iterator[None]:
-    """Tells attention on this thread where the sequences of the packed row lie."""
-    _row.layout = layout
+def reading(layout: Layout, *, firsts_only: bool = False) -> Iterator[Reading]:
+    """Tells attention, layers and head on this thread what the row is that passes through them."""
+    _here.reading = Reading(layout, firsts_only)
     try:
-        yield
+        yield _here.reading
     finally:
-        del _row.layout
+        del _here.reading
 
 
-def current_layout() -> Layout:
-    """Where the sequences of the row lie that this thread is working on."""
-    layout: Layout = _row.layout
-    return layout
+def current_reading() -> Reading | None:
+    """The pass over a packed row that this thread is in, or None."""
+    return getattr(_here, "reading", None)
 
 
 def packed_attention_available(device: torch.device, dtype: torch.dtype) -> bool:
@@ -87,10 +106,9 @@ def packed_attention(
         if options.get(name) is not None:
             raise ModelError(f"packed attention does not know {name!r}")
     causal = bool(getattr(module, "is_causal", False)) if is_causal is None else is_causal
+    layout = _here.reading.layout
     q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))  # (tokens, heads, head_dim)
-    attended = attend(
-        q, k, v, current_layout(), scale=scaling, causal=causal, sliding_window=sliding_window
-    )
+    attended = attend(q, k, v, layout, scale=scaling, causal=causal, sliding_window=sliding_window)
     return attended.unsqueeze(0), None
 
 
@@ -123,13 +141,30 @@ def attend(
         window = None
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     run = _attend_varlen if query.is_cuda else _attend_runs
-    return run(query, key, value, layout, scale, causal, window)
+    return run(query, key, value, layout, layout, scale, causal, window)
+
+
+def attend_from_firsts(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
+    """Attention of the first token of each sequence to its whole sequence.
+
+    Args:
+        query: Shape (sequences, heads, head_dim), in the order of the row.
+        key: Shape (tokens, heads, head_dim).
+        value: As key.
+        layout: Where the sequences of keys lie.
+
+    Returns:
+        Shape (sequences, heads, head_dim); of a sequence without tokens anything.
+    """
+    run = _attend_varlen if query.is_cuda else _attend_runs
+    return run(query, key, value, layout.of_firsts, layout, query.shape[-1] ** -0.5, False, None)
 
 
 def _attend_varlen(
     query: Tensor,
     key: Tensor,
     value: Tensor,
+    asking: Layout,
     layout: Layout,
     scale: float,
     causal: bool,
@@ -154,8 +189,8 @@ def _attend_varlen(
         raise ModelError("this torch has no sliding window for packed attention; 2.12 has it")
     else:
         options["is_causal"] = causal
-    bounds, longest = layout.cu_seqlens, layout.longest
-    attended: Tensor = varlen_attn(query, key, value, bounds, bounds, longest, longest, **options)
+    bounds, longest = (asking.cu_seqlens, layout.cu_seqlens), (asking.longest, layout.longest)
+    attended: Tensor = varlen_attn(query, key, value, *bounds, *longest, **options)
     return attended
 
 
@@ -163,6 +198,7 @@ def _attend_runs(
     query: Tensor,
     key: Tensor,
     value: Tensor,
+    asking: Layout,
     layout: Layout,
     scale: float,
     causal: bool,
@@ -170,19 +206,20 @@ def _attend_runs(
 ) -> Tensor:
     gqa = key.shape[1] != query.shape[1]
     attended = query.new_empty(query.shape)
-    start = 0
+    asked = start = 0
     for length, count in layout.runs:
-        stop = start + length * count
-        q, k, v = (
-            each[start:stop].unflatten(0, (count, length)).transpose(1, 2)
-            for each in (query, key, value)
+        rows = length if asking is layout else 1
+        to, stop = asked + rows * count, start + length * count
+        q = query[asked:to].unflatten(0, (count, rows)).transpose(1, 2)
+        k, v = (
+            each[start:stop].unflatten(0, (count, length)).transpose(1, 2) for each in (key, value)
         )  # (count, heads, length, head_dim)
         mask = _band(length, window, causal, query.device) if window else None
         out = scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=causal and mask is None, scale=scale, enable_gqa=gqa
         )
-        attended[start:stop].unflatten(0, (count, length)).copy_(out.transpose(1, 2))
-        start = stop
+        attended[asked:to].unflatten(0, (count, rows)).copy_(out.transpose(1, 2))
+        asked, start = to, stop
     return attended
 
 

@@ -83,10 +83,22 @@ class Layout:
         return tuple((n, len(list(same))) for n, same in groupby(lengths) if n)
 
     @cached_property
-    def firsts(self) -> Tensor:
-        """Place of each sequence's first token, shape (count,)."""
+    def starts(self) -> Tensor:
+        """Place of each sequence's first token, shape (sequences,)."""
         # An empty sequence at the end begins behind the row.
-        return self.cu_seqlens[: self.count].long().clamp_(max=self.tokens - 1)
+        return self.cu_seqlens[:-1].long().clamp_(max=self.tokens - 1)
+
+    @property
+    def firsts(self) -> Tensor:
+        """Place of the first token of each sequence that somebody asked for, shape (count,)."""
+        return self.starts[: self.count]
+
+    @cached_property
+    def of_firsts(self) -> Layout:
+        """The layout of what ``starts`` selects: as many sequences, each of one token."""
+        sequences = len(self.cu_seqlens) - 1
+        bounds = torch.arange(sequences + 1, dtype=torch.int32, device=self.cu_seqlens.device)
+        return Layout(bounds, sequences, 1, self.count)
 
     @cached_property
     def lasts(self) -> Tensor:

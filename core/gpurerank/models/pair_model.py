@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gpurerank.errors import ModelError
 from gpurerank.models import devices
-from gpurerank.models.attention import attending
+from gpurerank.models.attention import reading
 from gpurerank.models.loading import (
     ModelSpec,
     alike,
@@ -160,9 +160,9 @@ class PairModel:
 
     def _packed(self, row: PackedRow) -> Tensor:
         """One logit a sequence of the row, without waiting for the device."""
-        with attending(row.layout):
-            scores = self._last_token_scores(row) if self._causal else self._head_scores(row)
-        return self._relevance(scores)
+        return self._relevance(
+            self._last_token_scores(row) if self._causal else self._head_scores(row)
+        )
 
     def _relevance(self, scores: Tensor) -> Tensor:
         """Shape (sequences,), float32, of a head with one or two labels."""
@@ -180,18 +180,16 @@ class PairModel:
         inputs: dict[str, Any] = {"input_ids": row.input_ids, "position_ids": row.position_ids}
         if "token_type_ids" in self._padded_features:
             inputs["token_type_ids"] = row.segment_ids
-        self._adapter.reading(row.layout)
-        try:
+        with reading(row.layout, firsts_only=self._adapter.firsts_only):
             scores: Tensor = self._model(**inputs).logits
-        finally:
-            self._adapter.reading(None)
         return scores
 
     def _last_token_scores(self, row: PackedRow) -> Tensor:
         """Projects the last position onto the answer tokens alone, not the whole vocabulary."""
-        hidden = self._model.base_model(
-            input_ids=row.input_ids, position_ids=row.position_ids, use_cache=False
-        ).last_hidden_state
+        with reading(row.layout):
+            hidden = self._model.base_model(
+                input_ids=row.input_ids, position_ids=row.position_ids, use_cache=False
+            ).last_hidden_state
         answer = next(module for module in self._scorer if isinstance(module, LogitScore))
         project = self._model.get_output_embeddings()
         last = last_tokens(hidden, row.layout).float()  # (sequences, hidden)
@@ -214,7 +212,8 @@ class PairModel:
         batch = self.tokenize(PROBE_PAIRS)
         alone = [self._padded(pad([tokens], self._pad_id)) for tokens in batch]
         expected = torch.cat(alone).cpu().numpy().reshape(-1, 1)
-        self._adapter = HeadAdapter(self._model)
+        if not self._causal:
+            self._adapter = HeadAdapter(self._model)
         row = pack(batch, self._position_offset)
 
         def run_packed() -> FloatArray:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from gpurerank.models.attention import current_reading
 from gpurerank.models.packing import Layout
 
 
@@ -45,26 +45,25 @@ POOLERS = {"cls": first_tokens, "mean": mean_tokens, "lasttoken": last_tokens}
 class HeadAdapter:
     """A forward hook on the base model that lets an unchanged head read a packed row.
 
-    The packed hidden states are replaced by one vector a sequence, shape (sequences, 1, hidden),
-    and the base model's own pooler, where it has one, runs again on those. Threads may read rows
-    of their own at the same time.
+    While a thread is reading one, the packed hidden states are replaced by one vector a sequence,
+    shape (sequences, 1, hidden), and the base model's own pooler, where it has one, runs again on
+    those.
+
+    Attributes:
+        firsts_only: Whether the head reads the first token of each sequence alone.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         pooling = getattr(model.config, "classifier_pooling", "cls")
         self._pool = POOLERS["mean" if pooling == "mean" else "cls"]
-        self._here = threading.local()
+        self.firsts_only = self._pool is first_tokens
         model.base_model.register_forward_hook(self._replace)
 
-    def reading(self, layout: Layout | None) -> None:
-        """Sets the layout of this thread's next forward pass; None switches the hook off."""
-        self._here.layout = layout
-
     def _replace(self, base: nn.Module, _arguments: Any, output: Any) -> Any:
-        layout: Layout | None = getattr(self._here, "layout", None)
-        if layout is None:
+        reading = current_reading()
+        if reading is None:
             return output
-        gathered = self._pool(output[0], layout).unsqueeze(1)  # (sequences, 1, hidden)
+        gathered = self._pool(output[0], reading.layout).unsqueeze(1)  # (sequences, 1, hidden)
         output["last_hidden_state"] = gathered
         pooler = getattr(base, "pooler", None)
         if pooler is not None and "pooler_output" in output:

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from gpurerank.errors import ModelError
 from gpurerank.models import devices
-from gpurerank.models.attention import attending
+from gpurerank.models.attention import reading
 from gpurerank.models.loading import ModelSpec, alike, fingerprint, load_sentence_transformer
 from gpurerank.models.memory import guarded
 from gpurerank.models.packing import Layout, PackedRow, Tokens, pack
-from gpurerank.models.pooling import POOLERS
+from gpurerank.models.pooling import POOLERS, first_tokens
 from gpurerank.models.probe import position_offset, probe_packed
 from gpurerank.models.remembered import RememberedRows
 from gpurerank.models.runner import RowRunner, in_order
@@ -147,12 +147,8 @@ class TextModel:
 
     def states(self, row: PackedRow) -> Tensor:
         """Last hidden state of every token of a row on the device, shape (1, tokens, hidden)."""
-        inputs: dict[str, Any] = {"input_ids": row.input_ids, "position_ids": row.position_ids}
-        if self._has_segments:
-            inputs["token_type_ids"] = row.segment_ids
-        with attending(row.layout):
-            hidden: Tensor = self._transformer.model(**inputs).last_hidden_state
-        return hidden
+        with reading(row.layout):
+            return self._read(row)
 
     def pooled(self, hidden: Tensor, layout: Layout) -> Tensor:
         """One vector a sequence of ``states``, shape (sequences, dim), float32."""
@@ -190,7 +186,16 @@ class TextModel:
 
     def _packed(self, row: PackedRow) -> Tensor:
         """One vector a sequence of the row, without waiting for the device."""
-        return self.pooled(self.states(row), row.layout)
+        with reading(row.layout, firsts_only=self._pool is first_tokens) as read:
+            hidden = self._read(row)
+        return self.pooled(hidden, read.layout)
+
+    def _read(self, row: PackedRow) -> Tensor:
+        inputs: dict[str, Any] = {"input_ids": row.input_ids, "position_ids": row.position_ids}
+        if self._has_segments:
+            inputs["token_type_ids"] = row.segment_ids
+        hidden: Tensor = self._transformer.model(**inputs).last_hidden_state
+        return hidden
 
     @torch.inference_mode()
     def _padded(self, items: list[tuple[str, str]]) -> FloatArray:
