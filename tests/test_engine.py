@@ -362,8 +362,16 @@ def test_closing_ends_who_waits(make: Make) -> None:
 
 
 def test_progress_is_told_on_the_callers_thread_and_may_stop_the_call(make: Make) -> None:
-    engine, _ = make()
+    engine, model = make()
     seen: list[tuple[int, int, str]] = []
+    run = model.run
+
+    def run_once_told(batch: list[Item]) -> FloatArray:
+        # A caller that wakes up late is told of several batches at once.
+        until(lambda: bool(seen) or not model.batches)
+        return run(batch)
+
+    model.run = run_once_told  # type: ignore[method-assign]
 
     def progress(done: int, total: int) -> None:
         seen.append((done, total, threading.current_thread().name))
