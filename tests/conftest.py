@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """The folder of a tiny model, by family, "two_labels", "causal" or "causal_chat"."""
+    """The folder of a tiny model, by family, "two_labels", "causal", "causal_chat" …"""
     built: dict[str, str] = {}
 
     def folder(name: str) -> str:
@@ -35,6 +35,8 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], st
             path = tmp_path_factory.mktemp(name)
             if name.startswith("causal"):
                 build_causal(path, chat=name == "causal_chat")
+            elif name == "bidirectional":
+                build_causal(path, bidirectional=True)
             elif name == "two_labels":
                 build_classifier(path, "bert", labels=2)
             elif name == "three_labels":

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from gpurerank.errors import ModelError
+from gpurerank.models.attention import attend
 from gpurerank.models.graphs import (
     MAX_GRAPHS,
     WIDEST,
@@ -19,8 +21,10 @@ from gpurerank.models.graphs import (
     graph_width,
 )
 from gpurerank.models.loading import ModelSpec
-from gpurerank.models.packing import PackedRow, Tokens, pack, pad_alike, similar_lengths
+from gpurerank.models.packing import PackedRow, Prefix, Tokens, pack
+from gpurerank.models.padding import pad_alike, similar_lengths
 from gpurerank.models.pair_model import PairModel
+from gpurerank.models.prefixes import common_prefixes
 from gpurerank.models.runner import in_order
 from tests.tiny_models import PAIRS
 
@@ -37,7 +41,7 @@ def test_a_row_holds_the_sequences_shortest_first() -> None:
     assert row.segment_ids.tolist() == [[0, 0, 0, 0, 1]]
     assert row.position_ids.tolist() == [[2, 3, 2, 3, 4]]
     assert row.layout.cu_seqlens.tolist() == [0, 2, 5]
-    assert row.layout.runs == ((2, 1), (3, 1))
+    assert row.layout.runs == ((2, 2, 1), (3, 3, 1))
     assert in_order(torch.tensor([2.0, 3.0]), row).tolist() == [3.0, 2.0]
 
 
@@ -58,6 +62,74 @@ def test_a_sequence_of_nothing_takes_a_place_of_its_own() -> None:
     assert row.input_ids.tolist() == [[0, 7, 8]]
     assert row.layout.firsts.tolist() == [0, 1]
     assert pack([sequence()], 0).layout.cu_seqlens.tolist() == [0, 1]
+
+
+def test_a_prefix_is_laid_out_once_behind_what_follows_it() -> None:
+    sequences = [sequence(1, 2, 7, 8), sequence(4, 5), sequence(1, 2, 9)]
+    row = pack(sequences, 3, prefixes=[Prefix((0, 2), 2)], width=lambda tokens: tokens + 2)
+    assert row.order.tolist() == [2, 1, 0]
+    assert row.input_ids.tolist() == [[9, 4, 5, 7, 8, 1, 2, 0, 0]]
+    assert row.position_ids.tolist() == [[5, 3, 4, 5, 6, 3, 4, 3, 4]]
+    layout = row.layout
+    assert layout.cu_seqlens.tolist() == [0, 1, 3, 5, 7, 9]
+    assert (layout.count, layout.lasts.tolist()) == (3, [0, 2, 4])
+    assert layout.keys is not None
+    assert layout.keys.places.tolist() == [5, 6, 0, 1, 2, 5, 6, 3, 4, 5, 6, 7, 8, 0, 0]
+    assert layout.keys.bounds.tolist() == [0, 3, 5, 9, 11, 13]
+    assert layout.keys.longest == 4
+    assert layout.runs == ((1, 3, 1), (2, 2, 1), (2, 4, 1), (2, 2, 2))
+    assert row.padding == 2
+
+
+@pytest.mark.parametrize("window", [None, 3, 50])
+def test_attention_reaches_a_prefix_as_if_it_stood_before(window: int | None) -> None:
+    lengths = [9, 7, 12, 5]
+    sequences = [sequence(*range(1, n + 1)) for n in lengths]
+    plain, packed = pack(sequences, 0), pack(sequences, 0, prefixes=[Prefix((0, 2), 6)])
+    assert (plain.layout.tokens, packed.layout.tokens) == (33, 27)
+
+    def attended(row: PackedRow) -> Tensor:
+        # A token's numbers hang on what it is and where it stands.
+        seeds = row.input_ids[0] * 100 + row.position_ids[0]
+        q, k, v = (torch.sin(seeds[:, None] * torch.arange(1, 17) * f) for f in (0.3, 0.7, 1.1))
+        heads = [each.unflatten(1, (2, 8)) for each in (q, k, v)]
+        found = attend(*heads, row.layout, causal=True, sliding_window=window)
+        return found.index_select(0, row.layout.lasts)[np.argsort(row.order)]
+
+    torch.testing.assert_close(attended(packed), attended(plain), rtol=0, atol=1e-6)
+
+
+def test_a_prefix_that_depends_on_what_follows_is_refused() -> None:
+    layout = pack([sequence(1, 2, 3), sequence(1, 2, 4)], 0, prefixes=[Prefix((0, 1), 2)]).layout
+    row = torch.ones((layout.tokens, 2, 8))
+    with pytest.raises(ModelError, match="only causal"):
+        attend(row, row, row, layout)
+
+
+def test_tokens_are_cut_across_their_parts() -> None:
+    tokens = Tokens.of(np.arange(6), np.array([0, 0, 1, 1, 1, 0]), truncated=True)
+    for start, stop in ((0, 6), (1, 3), (2, 5), (3, 4), (4, 6)):
+        cut = tokens.cut(start, stop)
+        assert cut.ids.tolist() == tokens.ids[start:stop].tolist()
+        assert cut.segment_ids.tolist() == tokens.segment_ids[start:stop].tolist()
+        assert (len(cut), cut.truncated) == (stop - start, True)
+
+
+def test_common_prefixes_are_those_of_a_query() -> None:
+    head = list(range(100, 120))
+    sequences = [
+        sequence(*head, 1, 2),
+        sequence(*head, 1),
+        sequence(*head, 5, 6, 7),
+        sequence(*head[:15], 5),
+        sequence(*head[:15], 6),
+    ]
+    pairs = [("a", "x"), ("b", "x"), ("a", "y"), ("c", "x"), ("c", "y")]
+    # "b" stands alone, and what "c" has is too short.
+    assert common_prefixes(pairs, sequences) == [Prefix((0, 2), 20)]
+    alike = [sequence(*head)] * 2
+    assert common_prefixes([("a", "x")] * 2, alike) == [Prefix((0, 1), 19)]
+    assert common_prefixes([("a", "")] * 2, [sequence(), sequence(*head)]) == []
 
 
 def test_tokens_keep_what_they_were_made_of() -> None:
@@ -145,6 +217,24 @@ def test_a_replay_gives_what_the_forward_pass_gives(model: PairModel) -> None:
     shapes = {Shape.of(laid_out(model, batch)) for batch in batches}
     assert graphed.captured == recorder.recorded == len(shapes)
     assert recorder.replayed >= len(batches)
+
+
+@torch.inference_mode()
+def test_no_graph_is_made_of_a_row_with_prefixes(model_folder: Callable[[str], str]) -> None:
+    model = PairModel(ModelSpec(name=model_folder("causal"), device="cpu", dtype="float32"))
+    recorder = Recorder()
+    graphed = GraphedForward(model._packed, CPU, recorder.capture())
+    pairs = [("which of them is lazy, they ask", passage) for _, passage in PAIRS]
+    tokens = model.tokenize(pairs)
+    row = model.prepare(pairs, tokens)
+    assert isinstance(row, PackedRow)
+    assert row.layout.keys is not None
+    plain = pack(tokens, model._position_offset)
+    for _ in range(4):
+        np.testing.assert_allclose(
+            in_order(graphed(row), row), in_order(model._packed(plain), plain), rtol=0, atol=1e-5
+        )
+    assert graphed.captured == recorder.recorded == 0
 
 
 @torch.inference_mode()

@@ -94,7 +94,7 @@ def test_the_last_layer_makes_first_tokens_alone_as_it_makes_all(
             hidden = model._model.base_model.encoder(_states(row)).last_hidden_state
         found.append((hidden.shape[1], first_tokens(hidden, read.layout)))
     (tokens, of_all), (sequences, alone) = found
-    assert (tokens, sequences) == (row.width, len(row.layout.starts))
+    assert (tokens, sequences) == (row.layout.tokens, len(row.layout.starts))
     torch.testing.assert_close(alone, of_all, rtol=0, atol=1e-5)
     assert of_all.std(dim=0).mean() > 1e-3
 
@@ -136,6 +136,36 @@ def test_causal_scores_equal_sentence_transformers(
     np.testing.assert_allclose(logits(scorer.score_pairs(PAIRS)), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["causal", "causal_chat"])
+def test_a_causal_model_reads_what_passages_of_a_query_share_once(
+    name: str, model_folder: Callable[[str], str]
+) -> None:
+    query = "which of these two animals is said to be lazy, the fox or the dog beside it?"
+    pairs = [(query, "the dog"), PAIRS[0], *[(query, passage) for _, passage in PAIRS]]
+    model = pair_model(model_folder(name))
+    tokens = model.tokenize(pairs)
+    batch = model.prepare(pairs, tokens)
+    assert isinstance(batch, PackedRow)
+    assert batch.layout.keys is not None
+    assert batch.layout.tokens < 0.75 * sum(map(len, tokens))
+    alone = np.concatenate([run(model, [pair]) for pair in pairs])
+    np.testing.assert_allclose(model.run(batch), alone, rtol=0, atol=1e-5)
+    assert alone.std() > 1e-3
+
+
+def test_a_model_that_answers_but_is_not_causal_shares_nothing(
+    model_folder: Callable[[str], str],
+) -> None:
+    folder = model_folder("bidirectional")
+    query = "which of these two animals is said to be lazy, the fox or the dog beside it?"
+    pairs = [(query, passage) for _, passage in PAIRS]
+    reference = Reference(folder, device="cpu", max_length=256)
+    expected = reference.predict(pairs, batch_size=1, activation_fn=_identity())
+    model = pair_model(folder)
+    assert model.packed
+    np.testing.assert_allclose(run(model, pairs), expected, rtol=0, atol=1e-5)
+
+
 def test_instruction_reaches_the_model(model_folder: Callable[[str], str]) -> None:
     folder = model_folder("causal_chat")
     reference = Reference(folder, device="cpu", max_length=256)
@@ -163,7 +193,7 @@ def test_bfloat16_stays_near_float32(tiny: str) -> None:
 
 
 def _states(row: PackedRow) -> torch.Tensor:
-    return torch.randn((1, row.width, 32), generator=torch.Generator().manual_seed(5))
+    return torch.randn((1, row.layout.tokens, 32), generator=torch.Generator().manual_seed(5))
 
 
 def _identity() -> object:

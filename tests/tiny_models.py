@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -194,24 +195,33 @@ def build_classifier(folder: Path, family: str, labels: int = 1, seed: int = 7) 
     return folder
 
 
-def build_causal(folder: Path, *, chat: bool, seed: int = 11) -> Path:
-    """Writes a seeded random Qwen3 that answers yes or no; returns its folder."""
+def build_causal(
+    folder: Path, *, chat: bool = False, bidirectional: bool = False, seed: int = 11
+) -> Path:
+    """Writes a seeded random Qwen3, or Gemma 3, that answers yes or no; returns its folder."""
     tokenizer = bytelevel_tokenizer(joined=False)
     if chat:
         tokenizer.chat_template = CHAT_TEMPLATE
-    config = transformers.Qwen3Config(
+    options: dict[str, Any] = {
         **SIZES,
-        vocab_size=len(tokenizer),
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=512,
-        pad_token_id=None,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+        "vocab_size": len(tokenizer),
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 512,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
     torch.manual_seed(seed)
-    transformers.Qwen3ForCausalLM(config).eval().save_pretrained(folder)
-    tokenizer.pad_token = None
+    model: Any
+    if bidirectional:
+        options |= {"use_bidirectional_attention": True, "pad_token_id": tokenizer.eos_token_id}
+        model = transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(**options))
+    else:
+        model = transformers.Qwen3ForCausalLM(
+            transformers.Qwen3Config(**options, pad_token_id=None)
+        )
+    model.eval().save_pretrained(folder)
+    tokenizer.pad_token = tokenizer.eos_token if bidirectional else None
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -82,11 +82,9 @@ class Batch:
 
     @property
     def padding(self) -> int:
-        """Tokens of padding, where the model says how wide its batches are."""
+        """Tokens that only fill it up, where the model says so."""
         blocks = self.prepared if isinstance(self.prepared, list) else [self.prepared]
-        widths = [getattr(block, "width", None) for block in blocks]
-        known = [int(width) for width in widths if width is not None]
-        return sum(known) - self.tokens if len(known) == len(blocks) else 0
+        return sum(int(getattr(block, "padding", 0)) for block in blocks)
 
     @classmethod
     def of(cls, model: BatchModel, entries: list[Entry]) -> Batch:

@@ -18,7 +18,8 @@ class Pace:
         batch_s: Time that a batch should take at most.
 
     Attributes:
-        tokens_per_s: What the device has lately done; 0 before the first batch.
+        tokens_per_s: What the device has lately done, each item's tokens counted in full; 0 before
+            the first batch.
     """
 
     def __init__(self, least: int, most: int, batch_s: float = BATCH_S) -> None:

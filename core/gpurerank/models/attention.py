@@ -55,16 +55,29 @@ _here = threading.local()
 @contextmanager
 def reading(layout: Layout, *, firsts_only: bool = False) -> Iterator[Reading]:
     """Tells attention, layers and head on this thread what the row is that passes through them."""
+    outer = current_reading()
     _here.reading = Reading(layout, firsts_only)
     try:
         yield _here.reading
     finally:
-        del _here.reading
+        _here.reading = outer
 
 
 def current_reading() -> Reading | None:
     """The pass over a packed row that this thread is in, or None."""
     return getattr(_here, "reading", None)
+
+
+def expected_reading() -> Reading:
+    """The pass over a packed row that this thread is in.
+
+    Raises:
+        ModelError: It is in none.
+    """
+    found = current_reading()
+    if found is None:
+        raise ModelError("what reads packed rows was given something else")
+    return found
 
 
 def packed_attention_available(device: torch.device, dtype: torch.dtype) -> bool:
@@ -86,7 +99,7 @@ def packed_attention(
     is_causal: bool | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Each sequence of the row attends to itself alone.
+    """Each sequence of the row attends to itself, and to the prefix that the layout gives it.
 
     Args:
         module: The attention module; says whether it is causal.
@@ -106,7 +119,7 @@ def packed_attention(
         if options.get(name) is not None:
             raise ModelError(f"packed attention does not know {name!r}")
     causal = bool(getattr(module, "is_causal", False)) if is_causal is None else is_causal
-    layout = _here.reading.layout
+    layout = expected_reading().layout
     q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))  # (tokens, heads, head_dim)
     attended = attend(q, k, v, layout, scale=scaling, causal=causal, sliding_window=sliding_window)
     return attended.unsqueeze(0), None
@@ -122,49 +135,40 @@ def attend(
     causal: bool = False,
     sliding_window: int | None = None,
 ) -> Tensor:
-    """Attention within each sequence of a row.
+    """Attention within each sequence of a row, and to its keys that lie elsewhere.
 
     Args:
         query: Shape (tokens, heads, head_dim); key and value may have fewer heads.
-        key: As query.
-        value: As query.
+        key: As query, or more: what ``layout.keys`` speaks of.
+        value: As key.
         layout: Where the sequences lie.
         scale: Factor on the dot products; None is head_dim ** -0.5.
         causal: Whether a position attends only to those before it.
         sliding_window: Positions at a distance of this or more are not attended to.
 
     Returns:
-        Shape (tokens, heads, head_dim).
+        Shape (tokens, heads, head_dim); of a sequence without keys anything.
+
+    Raises:
+        ModelError: A prefix is read once, but what follows it would have a part in it.
     """
+    keys = layout.keys
+    if keys is not None and keys.places is not None:
+        if not causal:
+            raise ModelError("only causal attention can share a prefix")
+        key, value = (each.index_select(0, keys.places) for each in (key, value))
     window = sliding_window
-    if window is not None and window > layout.longest:
+    if window is not None and window > (keys or layout).longest:
         window = None
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     run = _attend_varlen if query.is_cuda else _attend_runs
-    return run(query, key, value, layout, layout, scale, causal, window)
-
-
-def attend_from_firsts(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
-    """Attention of the first token of each sequence to its whole sequence.
-
-    Args:
-        query: Shape (sequences, heads, head_dim), in the order of the row.
-        key: Shape (tokens, heads, head_dim).
-        value: As key.
-        layout: Where the sequences of keys lie.
-
-    Returns:
-        Shape (sequences, heads, head_dim); of a sequence without tokens anything.
-    """
-    run = _attend_varlen if query.is_cuda else _attend_runs
-    return run(query, key, value, layout.of_firsts, layout, query.shape[-1] ** -0.5, False, None)
+    return run(query, key, value, layout, scale, causal, window)
 
 
 def _attend_varlen(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    asking: Layout,
     layout: Layout,
     scale: float,
     causal: bool,
@@ -189,7 +193,11 @@ def _attend_varlen(
         raise ModelError("this torch has no sliding window for packed attention; 2.12 has it")
     else:
         options["is_causal"] = causal
-    bounds, longest = (asking.cu_seqlens, layout.cu_seqlens), (asking.longest, layout.longest)
+    # Where a sequence has more keys than tokens, the kernel takes the tokens for the last of them.
+    answering = (layout.cu_seqlens, layout.longest)
+    if layout.keys is not None:
+        answering = (layout.keys.bounds, layout.keys.longest)
+    bounds, longest = zip((layout.cu_seqlens, layout.longest), answering, strict=True)
     attended: Tensor = varlen_attn(query, key, value, *bounds, *longest, **options)
     return attended
 
@@ -198,7 +206,6 @@ def _attend_runs(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    asking: Layout,
     layout: Layout,
     scale: float,
     causal: bool,
@@ -207,27 +214,27 @@ def _attend_runs(
     gqa = key.shape[1] != query.shape[1]
     attended = query.new_empty(query.shape)
     asked = start = 0
-    for length, count in layout.runs:
-        rows = length if asking is layout else 1
-        to, stop = asked + rows * count, start + length * count
-        q = query[asked:to].unflatten(0, (count, rows)).transpose(1, 2)
+    for length, keys, count in layout.runs:
+        to, stop = asked + length * count, start + keys * count
+        q = query[asked:to].unflatten(0, (count, length)).transpose(1, 2)
         k, v = (
-            each[start:stop].unflatten(0, (count, length)).transpose(1, 2) for each in (key, value)
-        )  # (count, heads, length, head_dim)
-        mask = _band(length, window, causal, query.device) if window else None
+            each[start:stop].unflatten(0, (count, keys)).transpose(1, 2) for each in (key, value)
+        )  # (count, heads, keys, head_dim)
+        banded = window is not None or (causal and keys > length)
+        mask = _band(length, keys, window, causal, query.device) if banded else None
         out = scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=causal and mask is None, scale=scale, enable_gqa=gqa
         )
-        attended[asked:to].unflatten(0, (count, rows)).copy_(out.transpose(1, 2))
+        attended[asked:to].unflatten(0, (count, length)).copy_(out.transpose(1, 2))
         asked, start = to, stop
     return attended
 
 
-def _band(length: int, window: int, causal: bool, device: torch.device) -> Tensor:
-    """Shape (length, length), True where a position may attend."""
-    place = torch.arange(length, device=device)
-    distance = place[:, None] - place[None, :]
-    near = distance.abs() < window
+def _band(length: int, keys: int, window: int | None, causal: bool, device: torch.device) -> Tensor:
+    """Shape (length, keys), True where one of the last positions may attend to one of all."""
+    place = torch.arange(keys, device=device)
+    distance = place[keys - length :, None] - place[None, :]
+    near = distance.abs() < (window or keys)
     return near & (distance >= 0) if causal else near
 
 

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
-from gpurerank.errors import ModelError
-from gpurerank.models.attention import attend, attend_from_firsts, current_reading
+from gpurerank.models.attention import attend, expected_reading
 from gpurerank.models.packing import Layout
 
 # What the weights are laid out for; other row counts run too.
@@ -122,7 +121,7 @@ class _LastLayer(_Layer):
         """Shape (tokens, hidden) in, (sequences, hidden) out."""
         firsts = x.index_select(0, layout.starts)
         (query,), (key, value) = self._parts(self._asking(firsts)), self._parts(self._asked(x))
-        return self._finished(attend_from_firsts(query, key, value, layout), firsts)
+        return self._finished(attend(query, key, value, layout.of_firsts), firsts)
 
     def _take(self, own: Any, dtype: torch.dtype, product: type[_Product]) -> None:
         self._asking = product(dtype, own.query)
@@ -174,9 +173,7 @@ class PackedEncoder(nn.Module):
         Raises:
             ModelError: This thread is reading no packed row.
         """
-        reading = current_reading()
-        if reading is None:
-            raise ModelError("layers for packed rows were given something else")
+        reading = expected_reading()
         x = hidden_states[0].to(self._dtype)
         for layer in self._layers:
             x = layer(x, reading.layout)

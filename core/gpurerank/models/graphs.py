@@ -88,6 +88,11 @@ class GraphedForward:
         self._graphs: dict[Shape, _Graph] = {}
 
     @property
+    def recording(self) -> bool:
+        """Whether rows may be recorded: not once a graph was unfaithful."""
+        return self._capture is not None
+
+    @property
     def captured(self) -> int:
         """Graphs that are held."""
         return len(self._graphs)
@@ -95,7 +100,8 @@ class GraphedForward:
     def __call__(self, row: PackedRow) -> Tensor:
         """Outputs of a row on the host, one a sequence asked for, on the device."""
         shape = Shape.of(row)
-        if shape.tokens > WIDEST:
+        # Who attends to a prefix differs from row to row.
+        if shape.tokens > WIDEST or row.layout.keys is not None:
             return self._forward(row.to(self._device))
         graph = self._graphs.get(shape)
         if graph is not None:

@@ -1,20 +1,17 @@
-"""Sequences of tokens as one packed row without padding, or as padded blocks."""
+"""Sequences of tokens as one packed row without padding."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gpurerank.types import IntArray
-
-# A padded block may be this much larger than its tokens before it is split.
-_PADDING_LIMIT = 1.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +52,54 @@ class Tokens:
         """Segment of each token, shape (tokens,)."""
         return np.repeat(np.array(self.segments), [len(part) for part in self.parts])
 
+    def cut(self, start: int, stop: int) -> Tokens:
+        """Those tokens alone, not copied."""
+        parts, segments, at = [], [], 0
+        for part, segment in zip(self.parts, self.segments, strict=True):
+            piece = part[max(start - at, 0) : max(stop - at, 0)]
+            at += len(part)
+            if len(piece):
+                parts.append(piece)
+                segments.append(segment)
+        return Tokens(tuple(parts), tuple(segments), sum(map(len, parts)), self.truncated)
+
 
 _NOTHING = Tokens((np.zeros(1, np.int32),), (0,), 1, False)
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """What several sequences of a batch begin with, laid out once for all of them.
+
+    Attributes:
+        members: Places in the batch.
+        length: Tokens; fewer than each member has.
+    """
+
+    members: tuple[int, ...]
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What the sequences of a row attend to, where that is more than themselves.
+
+    Attributes:
+        places: Places among keys and values, sequence by sequence, shape (keys,) or more, int64;
+            what a sequence has itself comes last. None where keys and values lie in order.
+        bounds: Start of each sequence's keys and the end of the last's, shape (sequences + 1,),
+            int32.
+        longest: The most keys that a sequence has.
+    """
+
+    places: Tensor | None
+    bounds: Tensor
+    longest: int
+
+    def to(self, device: torch.device) -> Keys:
+        """The same on a device; from pinned memory the copy does not wait."""
+        places = None if self.places is None else self.places.to(device, non_blocking=True)
+        return Keys(places, self.bounds.to(device, non_blocking=True), self.longest)
 
 
 @dataclass(frozen=True)
@@ -68,23 +111,27 @@ class Layout:
             sequences at the end may be empty.
         tokens: Tokens of the row.
         longest: Tokens of the longest sequence, or more.
-        count: Sequences that somebody asked for; those after them only fill the row.
+        count: Sequences that somebody asked for; those after them are prefixes, or fill the row.
+        keys: What each sequence attends to, where that is more than itself.
     """
 
     cu_seqlens: Tensor
     tokens: int
     longest: int
     count: int
+    keys: Keys | None = None
 
     @cached_property
-    def runs(self) -> tuple[tuple[int, int], ...]:
-        """(length, count) of neighbours of equal length, in row order."""
+    def runs(self) -> tuple[tuple[int, int, int], ...]:
+        """(tokens, keys, count) of neighbours of equal size, in row order."""
         lengths = self.cu_seqlens.diff().tolist()
-        return tuple((n, len(list(same))) for n, same in groupby(lengths) if n)
+        keys = lengths if self.keys is None else self.keys.bounds.diff().tolist()
+        alike = groupby(zip(lengths, keys, strict=True))
+        return tuple((*sizes, len(list(same))) for sizes, same in alike if all(sizes))
 
     @cached_property
     def starts(self) -> Tensor:
-        """Place of each sequence's first token, shape (sequences,)."""
+        """Place of the first token that each sequence has here, shape (sequences,)."""
         # An empty sequence at the end begins behind the row.
         return self.cu_seqlens[:-1].long().clamp_(max=self.tokens - 1)
 
@@ -95,10 +142,10 @@ class Layout:
 
     @cached_property
     def of_firsts(self) -> Layout:
-        """The layout of what ``starts`` selects: as many sequences, each of one token."""
+        """The layout of what ``starts`` selects: a token of each sequence, attending to it all."""
         sequences = len(self.cu_seqlens) - 1
         bounds = torch.arange(sequences + 1, dtype=torch.int32, device=self.cu_seqlens.device)
-        return Layout(bounds, sequences, 1, self.count)
+        return Layout(bounds, sequences, 1, self.count, Keys(None, self.cu_seqlens, self.longest))
 
     @cached_property
     def lasts(self) -> Tensor:
@@ -114,16 +161,13 @@ class PackedRow:
         row: Token ids, segment ids and positions, shape (3, tokens), int64.
         layout: Where the sequences lie.
         order: Place in the batch of each sequence of the row, shape (count,).
+        padding: Tokens that only fill the row.
     """
 
     row: Tensor
     layout: Layout
     order: IntArray
-
-    @property
-    def width(self) -> int:
-        """Tokens that run, what fills the row up included."""
-        return self.row.shape[1]
+    padding: int = 0
 
     @property
     def input_ids(self) -> Tensor:
@@ -144,9 +188,13 @@ class PackedRow:
         """The same on a device; from pinned memory the copy does not wait."""
         if self.row.device == device:
             return self
-        bounds = self.layout.cu_seqlens.to(device, non_blocking=True)
-        layout = replace(self.layout, cu_seqlens=bounds)
-        return PackedRow(self.row.to(device, non_blocking=True), layout, self.order)
+        layout, keys = self.layout, self.layout.keys
+        layout = replace(
+            layout,
+            cu_seqlens=layout.cu_seqlens.to(device, non_blocking=True),
+            keys=None if keys is None else keys.to(device),
+        )
+        return replace(self, row=self.row.to(device, non_blocking=True), layout=layout)
 
 
 def pack(
@@ -155,8 +203,9 @@ def pack(
     *,
     width: Callable[[int], int] = int,
     pinned: bool = False,
+    prefixes: Sequence[Prefix] = (),
 ) -> PackedRow:
-    """Lays sequences end to end, shortest first; positions restart in each.
+    """Lays sequences end to end, the shortest first; positions restart in each.
 
     Args:
         sequences: A batch.
@@ -164,85 +213,82 @@ def pack(
         width: Tokens that the row shall have, given those of the batch: never fewer. The rest is
             filled with sequences of token 0, no longer than the batch's longest.
         pinned: Whether the row lies in page-locked memory, for copies that do not wait.
+        prefixes: Laid out once, behind the rest of what has them; for a causal model, in which what
+            follows a token has no part in it. No sequence has two.
     """
     # A sequence of nothing still has an output.
     sequences = [tokens if tokens.length else _NOTHING for tokens in sequences]
-    lengths = np.array([tokens.length for tokens in sequences])
-    order = np.argsort(lengths, kind="stable")
-    lengths, longest, total = lengths[order], int(lengths.max()), int(lengths.sum())
+    begins = np.zeros(len(sequences), dtype=np.int64)
+    for prefix in prefixes:
+        begins[list(prefix.members)] = prefix.length
+    rests = [
+        tokens.cut(begin, tokens.length) if begin else tokens
+        for tokens, begin in zip(sequences, begins.tolist(), strict=True)
+    ]
+    order = np.lexsort(np.array([begins, [tokens.length for tokens in rests]]))
+    laid = [rests[place] for place in order]
+    laid += [sequences[prefix.members[0]].cut(0, prefix.length) for prefix in prefixes]
+    lengths = [tokens.length for tokens in laid]
+    longest, total = max(lengths), sum(lengths)
     spare = width(total) - total
-    fillers = [longest] * (spare // longest) + [spare % longest] * (spare % longest > 0)
-    lengths = np.concatenate((lengths, np.array(fillers, dtype=lengths.dtype)))
-    bounds = np.zeros(len(lengths) + 1, dtype=np.int32)
-    np.cumsum(lengths, out=bounds[1:])
+    lengths += [longest] * (spare // longest) + [spare % longest] * (spare % longest > 0)
+    bounds = _bounds(lengths)
+    begins = np.concatenate((begins[order], np.zeros(len(lengths) - len(order), dtype=np.int64)))
+    row = _written(laid, bounds, begins + position_offset, pinned)
+    keys = _keys(prefixes, order, bounds, width, pinned) if prefixes else None
+    layout = Layout(_on_host(bounds, pinned), total + spare, longest, len(sequences), keys)
+    return PackedRow(row, layout, order, spare)
+
+
+def _written(laid: Sequence[Tokens], bounds: IntArray, begins: IntArray, pinned: bool) -> Tensor:
+    """Token ids, segment ids and positions, which begin as given; what fills the row is 0."""
+    total, end = sum(tokens.length for tokens in laid), int(bounds[-1])
     # One row of host memory and one copy: three small transfers cost more than their bytes.
-    row = torch.empty((3, total + spare), dtype=torch.int64, pin_memory=pinned)
+    row = torch.empty((3, end), dtype=torch.int64, pin_memory=pinned)
     ids, segments, positions = row.numpy()
-    parts = [part for place in order for part in sequences[place].parts]
+    parts = [part for tokens in laid for part in tokens.parts]
     np.concatenate(parts, out=ids[:total], casting="same_kind")
-    of_parts = np.array([segment for place in order for segment in sequences[place].segments])
+    of_parts = np.array([segment for tokens in laid for segment in tokens.segments])
     segments[:total] = np.repeat(of_parts, [len(part) for part in parts])
     ids[total:] = 0
     segments[total:] = 0
-    positions[:] = np.arange(total + spare)
-    positions -= np.repeat(bounds[:-1] - position_offset, lengths)
-    cu_seqlens = torch.from_numpy(bounds)
-    if pinned:
-        cu_seqlens = cu_seqlens.pin_memory()
-    return PackedRow(row, Layout(cu_seqlens, total + spare, longest, len(sequences)), order)
+    positions[:] = np.arange(end)
+    positions -= np.repeat(bounds[:-1] - begins, np.diff(bounds))
+    return row
 
 
-@dataclass(frozen=True, slots=True)
-class PaddedBlock:
-    """Sequences side by side, filled up to the longest.
-
-    Attributes:
-        features: input_ids, token_type_ids and attention_mask, each (sequences, longest).
-        order: Place in the batch of each sequence of the block, shape (sequences,).
-    """
-
-    features: dict[str, Tensor]
-    order: IntArray
-
-    @property
-    def width(self) -> int:
-        """Tokens that run, padding included."""
-        return self.features["input_ids"].numel()
+def _bounds(lengths: Sequence[int]) -> IntArray:
+    """Start of each and the end of the last, shape (lengths + 1,), int32."""
+    bounds = np.zeros(len(lengths) + 1, dtype=np.int32)
+    np.cumsum(lengths, out=bounds[1:])
+    return bounds
 
 
-def pad(sequences: Sequence[Tokens], pad_id: int, *, left: bool = False) -> PaddedBlock:
-    """Lays sequences side by side, in their order."""
-    longest = max(len(tokens) for tokens in sequences)
-    block = np.zeros((3, len(sequences), longest), dtype=np.int64)
-    block[0] = pad_id
-    for row, tokens in enumerate(sequences):
-        where = slice(longest - len(tokens), None) if left else slice(0, len(tokens))
-        block[0, row, where] = tokens.ids
-        block[1, row, where] = tokens.segment_ids
-        block[2, row, where] = 1
-    filled = torch.from_numpy(block)
-    names = ("input_ids", "token_type_ids", "attention_mask")
-    return PaddedBlock(dict(zip(names, filled, strict=True)), np.arange(len(sequences)))
+def _on_host(array: IntArray, pinned: bool) -> Tensor:
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory() if pinned else tensor
 
 
-def pad_alike(sequences: Sequence[Tokens], pad_id: int, *, left: bool = False) -> list[PaddedBlock]:
-    """Lays sequences of similar length side by side, so that little of each block is padding."""
-    blocks = []
-    for group in similar_lengths([len(tokens) for tokens in sequences]):
-        block = pad([sequences[place] for place in group], pad_id, left=left)
-        blocks.append(replace(block, order=np.array(group)))
-    return blocks
-
-
-def similar_lengths(lengths: Sequence[int]) -> list[list[int]]:
-    """Groups places, longest first, so that padding adds at most 15% to a group's tokens."""
-    groups: list[list[int]] = []
-    tokens = 0
-    for place in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        tokens += lengths[place]
-        longest = lengths[groups[-1][0]] if groups else 0
-        if not groups or longest * (len(groups[-1]) + 1) > _PADDING_LIMIT * tokens:
-            groups.append([])
-            tokens = lengths[place]
-        groups[-1].append(place)
-    return groups
+def _keys(
+    prefixes: Sequence[Prefix],
+    order: IntArray,
+    bounds: IntArray,
+    width: Callable[[int], int],
+    pinned: bool,
+) -> Keys:
+    """Keys of a row whose prefixes lie behind ``order``; filled up to what ``width`` says."""
+    own = [np.arange(start, stop) for start, stop in pairwise(bounds.tolist())]
+    of_member = {
+        member: own[len(order) + number]
+        for number, prefix in enumerate(prefixes)
+        for member in prefix.members
+    }
+    keys = list(own)
+    for number, place in enumerate(order.tolist()):
+        if place in of_member:
+            keys[number] = np.concatenate((of_member[place], own[number]))
+    counts = [len(places) for places in keys]
+    # What lies behind the bounds nobody attends to.
+    places = np.zeros(width(sum(counts)), dtype=np.int64)
+    np.concatenate(keys, out=places[: sum(counts)])
+    return Keys(_on_host(places, pinned), _on_host(_bounds(counts), pinned), max(counts))

@@ -23,9 +23,11 @@ from gpurerank.models.loading import (
     load_cross_encoder,
 )
 from gpurerank.models.memory import guarded
-from gpurerank.models.packing import PackedRow, PaddedBlock, Tokens, pack, pad, pad_alike
+from gpurerank.models.packing import PackedRow, Prefix, Tokens, pack
+from gpurerank.models.padding import PaddedBlock, pad, pad_alike
 from gpurerank.models.pooling import HeadAdapter, last_tokens
-from gpurerank.models.probe import position_offset, probe_packed
+from gpurerank.models.prefixes import common_prefixes
+from gpurerank.models.probe import agrees, position_offset, probe_packed
 from gpurerank.models.runner import RowRunner, in_order
 from gpurerank.models.tokenization import (
     PairTemplate,
@@ -47,6 +49,7 @@ PROBE_PAIRS = (
     ("how do I compare two files?", "difflib compares sequences of lines. " * 12),
     ("where is it", "Größe 高さ мир — naïve, 12.5 % of £3; see the notes below. " * 4),
     ("what is a probe", "a short passage"),
+    ("what is a probe", "an instrument that is put into what one wants to know more about"),
 )
 
 
@@ -92,6 +95,8 @@ class PairModel:
         self._tokenizer = self._choose_tokenizer()
         self.room = self._room()
         self._pad_id = self._vocabulary.pad_token_id or 0
+        # Whether what the passages of a query begin with is read once a batch.
+        self._shares = False
         self._padded_features = self._scorer.preprocess([PROBE_PAIRS[0]])
         self.why_padded = self._probe()
         self.packed = self.why_padded is None
@@ -102,7 +107,11 @@ class PairModel:
     @property
     def tokens_per_batch(self) -> tuple[int, int]:
         """Tokens below which a batch uses the device badly, and the most that it may have."""
-        return devices.tokens_per_batch(self.device, self.lanes)
+        least, most = devices.tokens_per_batch(self.device, self.lanes)
+        if not self._shares:
+            return least, most
+        # A prefix is read once a batch, but counts with each pair that has it.
+        return 2 * least, max(most, 2 * least)
 
     def enter_lane(self) -> None:
         """Sets up the thread that calls for running batches beside the other lanes."""
@@ -125,7 +134,10 @@ class PairModel:
     ) -> PackedRow | list[PaddedBlock]:
         """Lays a batch out on the host, while another one may run; ``tokens`` are the items'."""
         if self.packed:
-            return self._rows.prepare(tokens)
+            prefixes: Sequence[Prefix] = ()
+            if self._shares and not self._rows.replays(tokens):
+                prefixes = common_prefixes(items, tokens)
+            return self._rows.prepare(tokens, prefixes)
         return pad_alike(tokens, self._pad_id, left=self._causal)
 
     def run(self, batch: PackedRow | list[PaddedBlock]) -> FloatArray:
@@ -214,12 +226,17 @@ class PairModel:
         expected = torch.cat(alone).cpu().numpy().reshape(-1, 1)
         if not self._causal:
             self._adapter = HeadAdapter(self._model)
-        row = pack(batch, self._position_offset)
 
-        def run_packed() -> FloatArray:
+        def run_packed(prefixes: Sequence[Prefix] = ()) -> FloatArray:
+            row = pack(batch, self._position_offset, prefixes=prefixes)
             return in_order(self._packed(row.to(self.device)), row).reshape(-1, 1)
 
-        return probe_packed(self.name, self._model, self.device, self.dtype, run_packed, expected)
+        why = probe_packed(self.name, self._model, self.device, self.dtype, run_packed, expected)
+        prefixes = common_prefixes(PROBE_PAIRS, batch, worth=1) if self._causal else []
+        if why is None and prefixes:
+            # Not every model that answers in words is causal.
+            self._shares = agrees(self.device, self.dtype, lambda: run_packed(prefixes), expected)
+        return why
 
     def _choose_tokenizer(self) -> PairTokenizer:
         prompt = self.spec.instruction

@@ -49,7 +49,7 @@ def probe_packed(
         return f"{type(model).__name__} has an attention of its own"
     usual = model.config._attn_implementation
     model.set_attn_implementation(PACKED_ATTENTION)
-    tight = 1e-4 if device.type == "cpu" or dtype == torch.float32 else _HALF_TOLERANCE
+    tight = _tight(device, dtype)
     if _use_own_layers(model.base_model, dtype, run_packed, expected, tight):
         return None
     why = _failure(run_packed, expected, tight)
@@ -57,6 +57,20 @@ def probe_packed(
         model.set_attn_implementation(usual)
         logger.warning("%s runs padded, which is slower: %s", name, why)
     return why
+
+
+def agrees(
+    device: torch.device,
+    dtype: torch.dtype,
+    run_packed: Callable[[], FloatArray],
+    expected: FloatArray,
+) -> bool:
+    """Whether another packed form of the probe inputs, too, gives what padding gives."""
+    return _failure(run_packed, expected, _tight(device, dtype)) is None
+
+
+def _tight(device: torch.device, dtype: torch.dtype) -> float:
+    return 1e-4 if device.type == "cpu" or dtype == torch.float32 else _HALF_TOLERANCE
 
 
 def _use_own_layers(

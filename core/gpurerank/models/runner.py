@@ -8,9 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpurerank.models.graphs import Forward, GraphedForward, cuda_capture, graph_width
+from gpurerank.models.graphs import (
+    WIDEST,
+    Forward,
+    GraphedForward,
+    cuda_capture,
+    graph_width,
+)
 from gpurerank.models.memory import guarded
-from gpurerank.models.packing import PackedRow, Tokens, pack
+from gpurerank.models.packing import PackedRow, Prefix, Tokens, pack
 from gpurerank.types import FloatArray, Rows
 
 Restore = Callable[[Tensor, PackedRow], Rows]
@@ -48,19 +54,32 @@ class RowRunner:
         self._width: Callable[[int], int] = lambda tokens: -(-tokens // _CPU_STEP) * _CPU_STEP
         self._restore = restore or in_order
         # A graph holds one output a sequence.
+        self._graphed: GraphedForward | None = None
         if self._pinned and restore is None:
             with torch.cuda.device(device):
-                self._forward = GraphedForward(forward, device, cuda_capture())
-            self._width = graph_width
+                self._graphed = GraphedForward(forward, device, cuda_capture())
+            self._forward, self._width = self._graphed, graph_width
 
-    def prepare(self, tokens: Sequence[Tokens]) -> PackedRow:
-        """Lays a batch out on the host.
+    def replays(self, tokens: Sequence[Tokens]) -> bool:
+        """Whether a batch may be replayed from a graph, which there is none of with prefixes."""
+        graphed = self._graphed is not None and self._graphed.recording
+        return graphed and sum(map(len, tokens)) <= WIDEST
+
+    def prepare(self, tokens: Sequence[Tokens], prefixes: Sequence[Prefix] = ()) -> PackedRow:
+        """Lays a batch out on the host; a causal model's prefixes once for all that have them.
 
         Raises:
             DeviceError: The GPU is lost; its driver grants page-locked memory.
         """
+        width = int if prefixes and self._graphed is not None else self._width
         return guarded(
-            lambda: pack(tokens, self._position_offset, width=self._width, pinned=self._pinned),
+            lambda: pack(
+                tokens,
+                self._position_offset,
+                width=width,
+                pinned=self._pinned,
+                prefixes=prefixes,
+            ),
             self._device,
         )
 

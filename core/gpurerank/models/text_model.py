@@ -151,7 +151,7 @@ class TextModel:
             return self._read(row)
 
     def pooled(self, hidden: Tensor, layout: Layout) -> Tensor:
-        """One vector a sequence of ``states``, shape (sequences, dim), float32."""
+        """One vector a sequence of hidden states that lie so, shape (sequences, dim), float32."""
         # Normalizing in half precision would leave vectors whose length is off by 0.3%.
         dtype = next((weight.dtype for weight in self._head.parameters()), torch.float32)
         features: dict[str, Tensor] = {"sentence_embedding": self._pool(hidden, layout).to(dtype)}
