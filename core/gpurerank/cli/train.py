@@ -14,7 +14,7 @@ from gpurerank.cli.options import Device
 from gpurerank.errors import InputError
 
 if TYPE_CHECKING:
-    from gpurerank.training.run import TrainReport
+    from gpurerank.training.report import TrainReport
 
 
 def train(

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from gpurerank.models.blend import Blend
 from gpurerank.training.options import TrainOptions
-
-if TYPE_CHECKING:
-    from gpurerank.training.run import TrainReport
+from gpurerank.training.report import TrainReport
 
 _CARD = """\
 ---

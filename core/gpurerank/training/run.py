@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 
 from gpurerank.bi_encoder import BiEncoder
 from gpurerank.cross_encoder import CrossEncoder
-from gpurerank.errors import DataError, InputError
+from gpurerank.errors import InputError
 from gpurerank.late_interaction import LateInteraction
 from gpurerank.models.blend import Blend
 from gpurerank.models.loading import ModelSpec, load_blend
@@ -23,34 +23,10 @@ from gpurerank.training.card import write_card
 from gpurerank.training.held_out import HeldOutEvaluator
 from gpurerank.training.lists import TrainingList, read_lists, write_lists
 from gpurerank.training.options import TrainOptions
+from gpurerank.training.report import TrainReport
 from gpurerank.types import PairScorer, TextEmbedder
 
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainReport:
-    """What a run came to.
-
-    Attributes:
-        model: Folder of the trained model, which Reranker and sentence-transformers load.
-        training_lists: Lists that were learned from.
-        held_out_lists: Lists that it is judged by; no list of theirs was learned from.
-        bi_encoder: nDCG@10 of the bi-encoder's order of the held-out lists; None without any.
-        before: The same of the base.
-        after: The same of the trained model.
-        notes: What each source gave, and what was left out.
-        log: Loss, learning rate and nDCG@10 by step.
-    """
-
-    model: Path
-    training_lists: int
-    held_out_lists: int
-    bi_encoder: float | None
-    before: float | None
-    after: float | None
-    notes: list[str]
-    log: list[dict[str, Any]]
 
 
 def train(
@@ -75,7 +51,7 @@ def train(
     report = options.output / "report.json"
     if report.is_file():
         tell(f"this run is finished; delete {options.output} to train again")
-        return _read_report(report)
+        return TrainReport.read(report)
     blend = _blend(options)
     lists = _compared(options, blend, lambda: _mined(options, embedder, tell), tell)
     seed, device = options.seed, options.resolved_device()
@@ -104,7 +80,7 @@ def train(
     )
     trainable.save(model, options.model_folder, blend)
     write_card(options, blend, found)
-    _write(report, {**asdict(found), "model": str(found.model)})
+    _write(report, found.told())
     return found
 
 
@@ -236,14 +212,6 @@ def _judged_before(
     before = judge.judge(model)
     _write(path, before)
     return before
-
-
-def _read_report(path: Path) -> TrainReport:
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return TrainReport(**{**told, "model": Path(told["model"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{path} is no report of a run: {error}; delete it to go on") from error
 
 
 def _write(path: Path, value: object) -> None:
