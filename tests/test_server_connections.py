@@ -289,6 +289,34 @@ def process(model_folder: Callable[[str], str]) -> Iterator[tuple[subprocess.Pop
     started.stderr.close()
 
 
+# In the others of its first five turns the loop has not accepted yet, or has read already.
+@pytest.mark.parametrize("turns", [1, 2])
+def test_who_comes_as_the_server_ends_is_told(
+    turns: int, model_folder: Callable[[str], str]
+) -> None:
+    with running(options_of(model_folder("bert"), embedders=())) as server:
+        loop = server.server.servers[0].get_loop()
+        come: list[socket.socket] = []
+
+        def arrive() -> None:
+            come.append(server.connect())
+            come[0].sendall(request_of(ASKED))
+            end_after(turns)
+
+        def end_after(turns: int) -> None:
+            if turns:
+                loop.call_soon(end_after, turns - 1)
+                return
+            server.server.should_exit = True
+            # Until the server looks whether it is to end, which it then does at once.
+            time.sleep(0.2)
+
+        loop.call_soon_threadsafe(arrive)
+        server.ended.result(20)
+        with come[0] as connection:
+            assert to_the_end(connection)[:13] in (b"HTTP/1.1 200 ", b"HTTP/1.1 503 ")
+
+
 def test_sigterm_under_load_answers_what_was_accepted(
     process: tuple[subprocess.Popen[str], str],
 ) -> None:

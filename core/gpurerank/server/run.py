@@ -56,11 +56,19 @@ class Server(uvicorn.Server):
         service.draining = True
         logging.getLogger("gpurerank.server").info("draining")
         last = time.monotonic() + service.limits.drain_s
-        # uvicorn sets force_exit in a signal handler, at the second Ctrl-C: nothing to wait on.
-        while service.in_flight and time.monotonic() < last and not self.force_exit:  # noqa: ASYNC110
-            await asyncio.sleep(_LOOK_S)
+        await self._answer_until(last)
+        for server in self.servers:
+            server.close()
+        # Who was let in a moment ago has asked, but has not been read yet.
+        await asyncio.sleep(_LOOK_S)
+        await self._answer_until(last)
         service.abandon()
         await super().shutdown(sockets)
+
+    async def _answer_until(self, last: float) -> None:
+        # uvicorn sets force_exit in a signal handler, at the second Ctrl-C: nothing to wait on.
+        while self._service.in_flight and time.monotonic() < last and not self.force_exit:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Ends; SIGTERM is what was asked for, and no failure to be raised again afterwards."""
