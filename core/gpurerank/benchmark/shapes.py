@@ -31,8 +31,9 @@ class ModelShape:
 
             linear layers   (l - 1) · 2 t (4 h² + 2 h i)   query, key, value, output; up, down
             attention       (l - 1) · 4 t² h               query times key, weights times value
-            last layer      4 t h² + 4 h² + 4 h i          key and value of all tokens, the rest
-            its attention   4 t h                          of the first one: no other is looked at
+            last layer      4 t h² + 4 h² + 4 h i          key and value of all tokens; the rest
+                                                           of the first: no other is looked at
+            its attention   4 t h                          the first token's to all
             head            2 (h² + h)                     dense or pooler, one label
 
         Padding is left out, as are softmax, normalization, activations and look-ups, which are
