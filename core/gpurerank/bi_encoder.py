@@ -6,8 +6,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from gpurerank.cosine import unit_vectors
 from gpurerank.engine.job import Answer
 from gpurerank.engine.once import Once
 from gpurerank.progress import progress_bar
@@ -176,9 +175,8 @@ class BiEncoder:
 
     def _scored(self, passages: list[str], answer: Answer) -> list[RankedPassage]:
         """Passages with their cosine, -1 for a blank one."""
-        query_vector, vectors = answer.rows[0], answer.rows[1:]
-        norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query_vector)
-        cosines = np.asarray(vectors @ query_vector / np.maximum(norms, 1e-12), dtype=np.float32)
+        vectors = unit_vectors(answer.rows)  # the query's, then one for each passage
+        cosines = vectors[1:] @ vectors[0]  # (passages,)
         cosines[[not passage.strip() for passage in passages]] = -1.0
         return [
             RankedPassage(

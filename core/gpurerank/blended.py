@@ -10,6 +10,7 @@ import numpy as np
 from gpurerank.awaiting import together
 from gpurerank.bi_encoder import BiEncoder
 from gpurerank.calls import Progress, calling, current_call
+from gpurerank.cosine import unit_vectors
 from gpurerank.cross_encoder import CrossEncoder
 from gpurerank.late_interaction import LateInteraction
 from gpurerank.ranking import sigmoids
@@ -168,13 +169,7 @@ def _cosines(
     """Shape (pairs,), float32."""
     query_row = {query: row for row, query in enumerate(queries)}
     row = {passage: row for row, passage in enumerate(passages)}
-    left = _unit(query_vectors)[[query_row[query] for query, _ in pairs]]
-    right = _unit(vectors)[[row[passage] for _, passage in pairs]]
+    left = unit_vectors(query_vectors)[[query_row[query] for query, _ in pairs]]
+    right = unit_vectors(vectors)[[row[passage] for _, passage in pairs]]
     cosines: FloatArray = np.einsum("pd,pd->p", left, right)
     return cosines
-
-
-def _unit(vectors: FloatArray) -> FloatArray:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: FloatArray = vectors / np.maximum(norms, 1e-12)
-    return unit

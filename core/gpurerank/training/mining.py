@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpurerank.collection import Collection
+from gpurerank.cosine import unit_vectors
 from gpurerank.errors import InputError
 from gpurerank.lexical import LexicalIndex
 from gpurerank.training.lists import TrainingList
@@ -96,7 +97,7 @@ class Miner:
         self._documents = list(collection.documents.values())
         self._passages = [document.passage for document in self._documents]
         self._lowered = [passage.lower() for passage in self._passages]
-        self._vectors = embedder.embed_passages(self._passages)
+        self._vectors = unit_vectors(embedder.embed_passages(self._passages))
 
     def judging(self, mining: Mining) -> Miner:
         """The same passages, embedded once, drawn from in another way."""
@@ -109,7 +110,7 @@ class Miner:
         if not query_ids:
             return
         queries = [self._collection.queries[i].text for i in query_ids]
-        vectors = self._embedder.embed_queries(queries)
+        vectors = unit_vectors(self._embedder.embed_queries(queries))
         lexical = LexicalIndex(self._passages).search(queries, depth=20)
         for query_id, vector, (near, _) in zip(query_ids, vectors, lexical, strict=True):
             found = self._list(query_id, self._vectors @ vector, near.tolist())
@@ -194,7 +195,8 @@ def unlabelled_lists(
     A quarter each comes from the nearest 5, to 30, to 500, and from anywhere. The bi-encoder is the
     only teacher: what it knows is kept this way.
     """
-    query_vectors, vectors = embedder.embed_queries(queries), embedder.embed_passages(passages)
+    query_vectors = unit_vectors(embedder.embed_queries(queries))
+    vectors = unit_vectors(embedder.embed_passages(passages))
     quarter = per_list // 4
     for query, vector in zip(queries, query_vectors, strict=True):
         cosines = vectors @ vector

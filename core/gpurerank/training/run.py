@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -186,10 +187,21 @@ def _mine(options: TrainOptions, embedder: TextEmbedder | None) -> sources.Lists
 def compared(
     lists: Sequence[TrainingList], late_interaction: LateInteraction
 ) -> list[TrainingList]:
-    """The lists with the late interaction of each query with its passages."""
+    """The lists with the similarities that a blend with late interaction serves.
+
+    The cosines are replaced too: late interaction reads more of a long passage than the bi-encoder.
+    """
     pairs = [(each.query, passage) for each in lists for passage in each.passages]
-    late = iter(late_interaction.similarities(pairs)[1].tolist())
-    return [replace(each, late=tuple(next(late) for _ in each.passages)) for each in lists]
+    rows = late_interaction.similarities(pairs)  # two arrays, (pairs,)
+    cosines, late = (iter(row.tolist()) for row in rows)
+    return [
+        replace(
+            each,
+            similarities=tuple(islice(cosines, len(each.passages))),
+            late=tuple(islice(late, len(each.passages))),
+        )
+        for each in lists
+    ]
 
 
 def taught(lists: Sequence[TrainingList], teacher: PairScorer) -> list[TrainingList]:
