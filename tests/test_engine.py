@@ -1,4 +1,4 @@
-"""The engine: shared batches, their order, and what happens when something in them fails."""
+"""The engine: shared batches, their order, and what happens when one of them fails."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from gpurerank import (
     ScoringError,
     calling,
 )
+from gpurerank.engine.batch_budget import BatchBudget
 from gpurerank.engine.engine import Engine
 from gpurerank.engine.job import Job
 from gpurerank.errors import ClosedError, DeviceError, OutOfMemoryError
@@ -26,7 +27,7 @@ Item = tuple[str, str]
 
 
 class Echo:
-    """A model whose answer is the number in the query; what it does wrong is told by words."""
+    """A model that returns the number in the query; words in the passage make it fail."""
 
     max_length = 8
     tokens_per_batch = (8, 64)
@@ -78,23 +79,32 @@ Make = Callable[..., tuple[Engine[Echo], Echo]]
 def make() -> Iterator[Make]:
     engines = []
 
-    def made(hang_s: float = 60.0, **options: int) -> tuple[Engine[Echo], Echo]:
+    def make_engine(
+        hang_s: float = 60.0, budget: BatchBudget | None = None, **options: int
+    ) -> tuple[Engine[Echo], Echo]:
         model = Echo(**options)
-        engine = Engine([model], "echo", hang_s=hang_s)
+        engine = Engine([model], "echo", hang_s=hang_s, budget=budget)
         engines.append((engine, model))
         return engine, model
 
-    yield made
+    yield make_engine
     for engine, model in engines:
         model.may_run.set()
         engine.close()
+
+
+def full_budget() -> BatchBudget:
+    """The budget of a device that is known to be fast: 64 tokens."""
+    budget = BatchBudget(8, 64)
+    budget.record(64, 0.01)
+    return budget
 
 
 def rows(engine: Engine[Echo], items: Sequence[Item]) -> list[float]:
     return engine.run(items).rows.tolist()
 
 
-def test_answers_come_in_the_callers_order(make: Make) -> None:
+def test_results_keep_the_callers_order(make: Make) -> None:
     engine, _ = make()
     items = [(str(i), words(1 + (i * 7) % 8)) for i in range(1_000)]
     assert rows(engine, items) == [float(i) for i in range(1_000)]
@@ -104,14 +114,13 @@ def test_answers_come_in_the_callers_order(make: Make) -> None:
 
 
 def test_calls_that_arrive_while_the_device_is_busy_share_the_next_batch(make: Make) -> None:
-    engine, model = make()
-    engine._pace.ran(64, 0.01)
+    engine, model = make(budget=full_budget())
     model.may_run.clear()
     with ThreadPoolExecutor(9) as pool:
         first = pool.submit(rows, engine, [("0", "word")])
         assert model.runs.acquire(timeout=20)
         rest = [pool.submit(rows, engine, [(str(i), words(2))]) for i in range(1, 9)]
-        until(lambda: engine._ahead is not None and len(engine._ahead.entries) == 8)
+        until(lambda: engine.stats().prepared_items == 8)
         model.may_run.set()
         assert [first.result(), *(future.result() for future in rest)] == [
             [float(i)] for i in range(9)
@@ -119,7 +128,7 @@ def test_calls_that_arrive_while_the_device_is_busy_share_the_next_batch(make: M
     assert [len(batch) for batch in model.batches] == [1, 8]
 
 
-def test_every_lane_runs_a_batch_at_the_same_time(make: Make) -> None:
+def test_all_lanes_run_batches_at_the_same_time(make: Make) -> None:
     engine, model = make(lanes=3)
     model.may_run.clear()
     with ThreadPoolExecutor(3) as pool:
@@ -131,9 +140,8 @@ def test_every_lane_runs_a_batch_at_the_same_time(make: Make) -> None:
     assert len(model.entered) == 3
 
 
-def test_idle_lanes_share_what_one_call_brings(make: Make) -> None:
-    engine, model = make(lanes=2)
-    engine._pace.ran(64, 0.01)
+def test_idle_lanes_share_the_items_of_one_call(make: Make) -> None:
+    engine, model = make(lanes=2, budget=full_budget())
     model.may_run.clear()
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(rows, engine, [(str(i), words(4)) for i in range(8)])
@@ -144,9 +152,8 @@ def test_idle_lanes_share_what_one_call_brings(make: Make) -> None:
     assert [len(batch) for batch in model.batches] == [4, 4]
 
 
-def test_the_end_of_a_long_call_is_shared_by_all_lanes(make: Make) -> None:
-    engine, model = make(lanes=2)
-    engine._pace.ran(64, 0.01)
+def test_all_lanes_share_the_end_of_a_long_call(make: Make) -> None:
+    engine, model = make(lanes=2, budget=full_budget())
     assert rows(engine, [(str(i), words(4)) for i in range(600)]) == [float(i) for i in range(600)]
     sizes = [len(batch) for batch in model.batches]
     # Two slices of 256 are tokenized one after the other; the end of the first is not the end.
@@ -154,12 +161,12 @@ def test_the_end_of_a_long_call_is_shared_by_all_lanes(make: Make) -> None:
     assert max(sizes[-2:]) < 8
 
 
-def test_time_in_which_lanes_ran_together_counts_once() -> None:
+def test_overlapping_batches_count_once_in_run_ms() -> None:
     with calling() as call:
         job = Job([("0", "word")] * 5, call, lambda: None)
     # Two that overlap, one inside another that ends later, and a pause.
-    for place, ran in enumerate([(0.0, 2.0), (1.0, 3.0), (5.0, 6.0), (4.0, 7.0), (8.0, 9.0)]):
-        job.put([place], np.zeros(1, np.float32), ran=ran, tokens=1)
+    for index, interval in enumerate([(0.0, 2.0), (1.0, 3.0), (5.0, 6.0), (4.0, 7.0), (8.0, 9.0)]):
+        job.deliver([index], np.zeros(1, np.float32), interval=interval, tokens=1)
     assert job.run_ms == 7_000.0
 
 
@@ -176,9 +183,8 @@ def test_tasks_and_threads_share_one_engine(make: Make) -> None:
 
 
 @pytest.mark.parametrize("fault", ["fails", "unreadable", "huge"])
-def test_only_the_culprits_call_fails(make: Make, fault: str) -> None:
-    engine, model = make()
-    engine._pace.ran(64, 0.01)
+def test_only_the_call_with_the_faulty_item_fails(make: Make, fault: str) -> None:
+    engine, model = make(budget=full_budget())
     model.may_run.clear()
     with ThreadPoolExecutor(6) as pool:
         pool.submit(rows, engine, [("0", "word")])
@@ -195,30 +201,30 @@ def test_only_the_culprits_call_fails(make: Make, fault: str) -> None:
     assert rows(engine, [("8", "word")]) == [8.0], "the worker goes on"
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_the_next_are_smaller(make: Make) -> None:
-    engine, model = make(at_once=3)
-    engine._pace.ran(64, 0.01)
+def test_out_of_memory_halves_the_batch_and_lowers_the_budget(make: Make) -> None:
+    budget = full_budget()
+    engine, model = make(at_once=3, budget=budget)
     items = [(str(i), words(4)) for i in range(64)]
     assert rows(engine, items) == [float(i) for i in range(64)]
-    assert engine._pace.budget < 64
+    assert budget.tokens < 64
     model.batches.clear()
     assert rows(engine, items) == [float(i) for i in range(64)]
     assert max(len(batch) for batch in model.batches) < 16
 
 
-def test_one_item_that_never_fits_says_what_to_do(make: Make) -> None:
+def test_an_item_that_never_fits_raises_with_advice(make: Make) -> None:
     engine, _ = make(at_once=0)
     with pytest.raises(OutOfMemoryError, match="item 0 alone does not fit into memory; lower"):
         engine.run([("1", "word")])
 
 
-def test_a_wrong_number_of_answers_is_an_error(make: Make) -> None:
+def test_a_wrong_number_of_rows_is_an_error(make: Make) -> None:
     engine, _ = make()
     with pytest.raises(ScoringError, match="gave 0 results for 1 items"):
         engine.run([("1", "short")])
 
 
-def test_a_lost_device_ends_every_call_and_refuses_the_next(make: Make) -> None:
+def test_a_lost_device_fails_open_and_later_calls(make: Make) -> None:
     engine, model = make()
     model.may_run.clear()
     with ThreadPoolExecutor(2) as pool:
@@ -234,7 +240,7 @@ def test_a_lost_device_ends_every_call_and_refuses_the_next(make: Make) -> None:
         engine.run([("3", "word")])
 
 
-def test_a_device_that_is_lost_while_a_batch_is_laid_out_is_lost(make: Make) -> None:
+def test_a_device_lost_during_prepare_fails_later_calls(make: Make) -> None:
     engine, _ = make()
     with pytest.raises(DeviceError, match="no page-locked memory"):
         engine.run([("1", "unpinned")] * 3)
@@ -242,25 +248,28 @@ def test_a_device_that_is_lost_while_a_batch_is_laid_out_is_lost(make: Make) -> 
         engine.run([("1", "word")])
 
 
-def test_who_is_left_of_a_failed_batch_is_tried_again(make: Make) -> None:
-    engine, model = make()
-    engine._pace.ran(64, 0.01)
+def test_a_failed_batch_is_retried_without_ended_jobs(make: Make) -> None:
+    engine, model = make(budget=full_budget())
     model.may_run.clear()
     with ThreadPoolExecutor(3) as pool:
         pool.submit(rows, engine, [("0", "word")])
         assert model.runs.acquire(timeout=20)
         good = pool.submit(rows, engine, [("1", "alone")])
-        until(lambda: engine._ahead is not None and len(engine._ahead.entries) == 1)
-        late = pool.submit(rows, engine, [("2", "word")])
-        until(lambda: engine._ahead is not None and len(engine._ahead.entries) == 2)
-        engine._ahead.entries[1].job.give_up()  # type: ignore[union-attr]
+        until(lambda: engine.stats().prepared_items == 1)
+
+        def run_with_deadline() -> list[float]:
+            with calling(timeout_s=0.3):
+                return rows(engine, [("2", "word")])
+
+        late = pool.submit(run_with_deadline)
+        until(lambda: engine.stats().prepared_items == 2)
+        with pytest.raises(DeadlineError):
+            late.result(20)
         model.may_run.set()
         assert good.result(20) == [1.0]
-        with pytest.raises(ClosedError):
-            late.result(20)
 
 
-def test_a_list_that_grows_during_the_call_is_answered_as_it_was(make: Make) -> None:
+def test_items_are_copied_when_the_call_begins(make: Make) -> None:
     engine, model = make()
     model.may_run.clear()
     items = [("1", "word")]
@@ -272,14 +281,14 @@ def test_a_list_that_grows_during_the_call_is_answered_as_it_was(make: Make) -> 
         assert future.result(20) == [1.0]
 
 
-def test_closing_tells_a_task_that_waits_beside_the_model(make: Make) -> None:
+def test_close_fails_work_that_waits_off_the_loop(make: Make) -> None:
     engine, _ = make()
     begun, may_end = threading.Event(), threading.Event()
 
     async def wait() -> None:
-        first = asyncio.create_task(engine.aside(lambda: (begun.set(), may_end.wait(20))))
+        first = asyncio.create_task(engine.run_off_loop(lambda: (begun.set(), may_end.wait(20))))
         await asyncio.to_thread(begun.wait, 20)
-        second = asyncio.create_task(engine.aside(lambda: "done"))
+        second = asyncio.create_task(engine.run_off_loop(lambda: "done"))
         await asyncio.sleep(0)
         await asyncio.to_thread(engine.close)
         may_end.set()
@@ -287,19 +296,19 @@ def test_closing_tells_a_task_that_waits_beside_the_model(make: Make) -> None:
         with pytest.raises(ClosedError):
             await second
         with pytest.raises(ClosedError):
-            await engine.aside(lambda: "done")
+            await engine.run_off_loop(lambda: "done")
 
     asyncio.run(wait())
 
 
-def test_a_device_that_hangs_ends_every_call(make: Make) -> None:
+def test_a_hung_device_fails_the_call(make: Make) -> None:
     engine, model = make(hang_s=0.2)
     model.may_run.clear()
-    with pytest.raises(DeviceError, match="has not ended a batch for"):
+    with pytest.raises(DeviceError, match="has not finished a batch for"):
         engine.run([("1", "word")])
 
 
-def test_the_heartbeat_ages_while_a_batch_runs(make: Make) -> None:
+def test_heartbeat_age_grows_while_a_batch_runs(make: Make) -> None:
     engine, model = make()
     assert engine.stats().heartbeat_age_s == 0.0
     model.may_run.clear()
@@ -311,7 +320,7 @@ def test_the_heartbeat_ages_while_a_batch_runs(make: Make) -> None:
     until(lambda: engine.stats().heartbeat_age_s == 0.0)
 
 
-def test_a_deadline_passes_while_another_call_has_the_device(make: Make) -> None:
+def test_a_deadline_holds_while_another_call_has_the_device(make: Make) -> None:
     engine, model = make()
     model.may_run.clear()
     with ThreadPoolExecutor(1) as pool:
@@ -325,7 +334,7 @@ def test_a_deadline_passes_while_another_call_has_the_device(make: Make) -> None
     assert ("2", "word") not in [item for batch in model.batches for item in batch]
 
 
-def test_what_a_cancelled_task_waits_for_does_not_run(make: Make) -> None:
+def test_items_of_a_cancelled_task_do_not_run(make: Make) -> None:
     engine, model = make()
     model.may_run.clear()
 
@@ -343,11 +352,11 @@ def test_what_a_cancelled_task_waits_for_does_not_run(make: Make) -> None:
 
     asyncio.run(cancelled())
     assert engine.stats().waiting_items == 0
-    # One batch may have been laid out ahead; a call that is gone fills no other.
+    # One batch may have been laid out ahead; the rest of a cancelled call is dropped.
     assert sum(item == ("2", "word") for batch in model.batches for item in batch) <= 64
 
 
-def test_closing_ends_who_waits(make: Make) -> None:
+def test_close_fails_waiting_calls(make: Make) -> None:
     engine, model = make()
     model.may_run.clear()
     with ThreadPoolExecutor(1) as pool:
@@ -361,17 +370,17 @@ def test_closing_ends_who_waits(make: Make) -> None:
         engine.run([("2", "word")])
 
 
-def test_progress_is_told_on_the_callers_thread_and_may_stop_the_call(make: Make) -> None:
+def test_progress_is_reported_on_the_callers_thread_and_may_raise(make: Make) -> None:
     engine, model = make()
     seen: list[tuple[int, int, str]] = []
     run = model.run
 
-    def run_once_told(batch: list[Item]) -> FloatArray:
-        # A caller that wakes up late is told of several batches at once.
+    def run_after_progress(batch: list[Item]) -> FloatArray:
+        # A caller that wakes up late sees the progress of several batches at once.
         until(lambda: bool(seen) or not model.batches)
         return run(batch)
 
-    model.run = run_once_told  # type: ignore[method-assign]
+    model.run = run_after_progress  # type: ignore[method-assign]
 
     def progress(done: int, total: int) -> None:
         seen.append((done, total, threading.current_thread().name))

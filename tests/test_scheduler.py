@@ -1,4 +1,4 @@
-"""Who comes next, and how much at a time."""
+"""The order of waiting jobs, and the token budget of a batch."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gpurerank.calls import Call
+from gpurerank.engine.batch_budget import BatchBudget
 from gpurerank.engine.job import Job
-from gpurerank.engine.pace import Pace
 from gpurerank.engine.scheduler import Scheduler
 from gpurerank.models.packing import Tokens
 
@@ -17,7 +17,7 @@ Item = tuple[str, str]
 
 
 def tokens_of(items: Sequence[Item]) -> list[Tokens]:
-    """One token a word of the second text."""
+    """One token for each word of the second text."""
     return [
         Tokens((np.zeros(len(text.split()), np.int32),), (0,), len(text.split()), False)
         for _, text in items
@@ -33,13 +33,15 @@ def job_of(name: str, lengths: Sequence[int]) -> Job:
 
 
 def batches(scheduler: Scheduler, room: int, quantum: int) -> list[list[tuple[str, int]]]:
-    found = []
+    taken_batches = []
     while True:
-        scheduler.read(room, quantum)
+        scheduler.tokenize(room, quantum)
         batch = scheduler.take(room, quantum)
         if not batch:
-            return found
-        found.append([(entry.job.items[entry.place][0], entry.tokens.length) for entry in batch])
+            return taken_batches
+        taken_batches.append(
+            [(entry.job.items[entry.index][0], entry.tokens.length) for entry in batch]
+        )
 
 
 def test_small_jobs_do_not_wait_for_a_large_one() -> None:
@@ -47,19 +49,19 @@ def test_small_jobs_do_not_wait_for_a_large_one() -> None:
     scheduler.add(job_of("large", [4] * 500))
     for number in range(4):
         scheduler.add(job_of(f"small {number}", [4] * 4))
-    found = batches(scheduler, room=32, quantum=32)
-    last = {name: number for number, batch in enumerate(found) for name, _ in batch}
+    taken_batches = batches(scheduler, room=32, quantum=32)
+    last = {name: number for number, batch in enumerate(taken_batches) for name, _ in batch}
     assert max(last[f"small {number}"] for number in range(4)) <= 3
-    assert last["large"] == len(found) - 1
+    assert last["large"] == len(taken_batches) - 1
 
 
 def test_turns_are_fair_in_tokens_not_in_items() -> None:
     scheduler = Scheduler(tokens_of)
     scheduler.add(job_of("long", [16] * 200))
     scheduler.add(job_of("short", [2] * 1_600))
-    found = batches(scheduler, room=64, quantum=32)
+    taken_batches = batches(scheduler, room=64, quantum=32)
     shares = {"long": 0, "short": 0}
-    for name, length in [entry for batch in found[:40] for entry in batch]:
+    for name, length in [entry for batch in taken_batches[:40] for entry in batch]:
         shares[name] += length
     assert abs(shares["long"] - shares["short"]) <= 64
 
@@ -68,14 +70,14 @@ def test_turns_are_fair_in_tokens_not_in_items() -> None:
 def test_every_item_is_taken_once_within_the_room(seed: int) -> None:
     rng = np.random.default_rng(seed)
     scheduler = Scheduler(tokens_of)
-    wanted = []
+    expected = []
     for number in range(30):
         lengths = rng.integers(1, 50, int(rng.integers(1, 400))).tolist()
-        wanted += [(str(number), length) for length in lengths]
+        expected += [(str(number), length) for length in lengths]
         scheduler.add(job_of(str(number), lengths))
-    found = batches(scheduler, room=128, quantum=64)
-    assert sorted(entry for batch in found for entry in batch) == sorted(wanted)
-    sizes = [sum(length for _, length in batch) for batch in found]
+    taken_batches = batches(scheduler, room=128, quantum=64)
+    assert sorted(entry for batch in taken_batches for entry in batch) == sorted(expected)
+    sizes = [sum(length for _, length in batch) for batch in taken_batches]
     assert max(sizes) <= 128
     assert np.mean(sizes[:-3]) > 0.9 * 128
 
@@ -87,17 +89,17 @@ def test_an_item_over_the_room_is_a_batch_alone() -> None:
 
 
 def test_the_budget_follows_the_rate_between_its_bounds() -> None:
-    pace = Pace(least=512, most=16_384, batch_s=0.05)
-    assert pace.budget == 512
-    pace.ran(512, 0.128)
-    assert pace.budget == 512, "4,000 tokens/s would be 200"
+    budget = BatchBudget(min_tokens=512, max_tokens=16_384, batch_s=0.05)
+    assert budget.tokens == 512
+    budget.record(512, 0.128)
+    assert budget.tokens == 512, "4,000 tokens/s would be 200"
     for _ in range(40):
-        pace.ran(10_000, 0.05)
-    assert 9_500 < pace.budget <= 10_000
-    pace.shrink(8_000)
-    assert pace.budget == 4_000
+        budget.record(10_000, 0.05)
+    assert 9_500 < budget.tokens <= 10_000
+    budget.shrink(8_000)
+    assert budget.tokens == 4_000
     for _ in range(2_000):
-        pace.ran(10_000, 0.05)
-    assert pace.budget > 9_500, "what was cut grows again"
-    pace.limit(100)
-    assert pace.budget == 100
+        budget.record(10_000, 0.05)
+    assert budget.tokens > 9_500, "what was cut grows again"
+    budget.cap(100)
+    assert budget.tokens == 100

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gpurerank.cosine import unit_vectors
-from gpurerank.engine.job import Answer
+from gpurerank.engine.job import JobResult
 from gpurerank.engine.once import Once
 from gpurerank.progress import progress_bar
 from gpurerank.ranking import rank
@@ -173,7 +173,7 @@ class BiEncoder:
         """The query first, then the passages: one job, so that they share batches."""
         return self._prompted([query], query=True) + self._prompted(passages, query=False)
 
-    def _scored(self, passages: list[str], answer: Answer) -> list[RankedPassage]:
+    def _scored(self, passages: list[str], answer: JobResult) -> list[RankedPassage]:
         """Passages with their cosine, -1 for a blank one."""
         vectors = unit_vectors(answer.rows)  # the query's, then one for each passage
         cosines = vectors[1:] @ vectors[0]  # (passages,)

@@ -85,7 +85,7 @@ class CrossEncoder:
             self._lease = REGISTRY.acquire((PairModel, spec), lambda: load_pair_models(spec), model)
         weakref.finalize(self, self._lease.forget)
         if max_tokens is not None:
-            self._lease.engine.limit_tokens(max_tokens)
+            self._lease.engine.cap_tokens(max_tokens)
 
     @property
     def model_name(self) -> str:
@@ -162,7 +162,9 @@ class CrossEncoder:
         self, query: str, passages: Sequence[str], long_passages: LongPassages
     ) -> list[Fit]:
         """As ``fit``, without blocking the event loop."""
-        return await self._lease.engine.aside(lambda: self.fit(query, passages, long_passages))
+        return await self._lease.engine.run_off_loop(
+            lambda: self.fit(query, passages, long_passages)
+        )
 
     def close(self) -> None:
         """Gives the model back; the last user frees its memory."""

@@ -1,4 +1,4 @@
-"""One batch: what a model must offer to run it, and who pays when it fails."""
+"""A batch: what a model must offer to run it, and whose call fails when it fails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class BatchModel(Protocol):
-    """What an engine runs: ``tokenize`` and ``prepare`` on one thread, ``run`` on others."""
+    """What an engine runs: ``tokenize`` and ``prepare`` on the feeder, ``run`` on the lanes."""
 
     @property
     def max_length(self) -> int:
@@ -25,7 +25,7 @@ class BatchModel(Protocol):
 
     @property
     def tokens_per_batch(self) -> tuple[int, int]:
-        """Tokens below which a batch uses the device badly, and the most that it may have."""
+        """The fewest tokens that use the device well, and the most that a batch may have."""
         ...
 
     @property
@@ -34,7 +34,7 @@ class BatchModel(Protocol):
         ...
 
     def enter_lane(self) -> None:
-        """Sets up the thread that calls, before its first batch."""
+        """Sets up the calling thread before its first batch."""
         ...
 
     def tokenize(self, items: Sequence[Item]) -> list[Any]:
@@ -42,38 +42,44 @@ class BatchModel(Protocol):
         ...
 
     def prepare(self, items: Sequence[Item], tokens: Sequence[Any]) -> Any:
-        """A batch, laid out on the host."""
+        """Lays a batch out in host memory."""
         ...
 
     def run(self, batch: Any) -> Rows:
-        """One row for each item of a batch."""
+        """One row for each item of a prepared batch."""
         ...
 
 
 class Entry:
-    """One item of a job, ready to run."""
+    """One tokenized item of a job.
 
-    __slots__ = ("job", "place", "tokens")
+    Attributes:
+        job: The job.
+        index: Position of the item in the job.
+        tokens: Its tokens.
+    """
 
-    def __init__(self, job: Job, place: int, tokens: Tokens) -> None:
+    __slots__ = ("index", "job", "tokens")
+
+    def __init__(self, job: Job, index: int, tokens: Tokens) -> None:
         self.job = job
-        self.place = place
+        self.index = index
         self.tokens = tokens
 
 
-def tokens_in(entries: Sequence[Entry]) -> int:
-    """Tokens that entries have together."""
+def count_tokens(entries: Sequence[Entry]) -> int:
+    """Tokens of all entries together."""
     return sum(entry.tokens.length for entry in entries)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Entries of any jobs, laid out.
+    """Entries of any jobs, prepared to run together.
 
     Attributes:
-        entries: What is in it.
-        tokens: Tokens that they have.
-        prepared: What the model made of them, or why it could not.
+        entries: What it runs.
+        tokens: Tokens of all entries.
+        prepared: What the model made of them, or the exception that it raised.
     """
 
     entries: list[Entry]
@@ -82,45 +88,48 @@ class Batch:
 
     @property
     def padding(self) -> int:
-        """Tokens that only fill it up, where the model says so."""
+        """Padding tokens, where the model reports them."""
         blocks = self.prepared if isinstance(self.prepared, list) else [self.prepared]
         return sum(int(getattr(block, "padding", 0)) for block in blocks)
 
     @classmethod
     def of(cls, model: BatchModel, entries: list[Entry]) -> Batch:
-        """Lays entries out; an error is kept for ``execute``, which finds out whose it is."""
+        """Prepares entries; an error is kept for ``run_batch``, which finds out whose it is."""
         try:
-            items = [entry.job.items[entry.place] for entry in entries]
+            items = [entry.job.items[entry.index] for entry in entries]
             prepared = model.prepare(items, [entry.tokens for entry in entries])
         except Exception as error:
-            prepared = _bare(error)
-        return cls(entries, tokens_in(entries), prepared)
+            prepared = _without_traceback(error)
+        return cls(entries, count_tokens(entries), prepared)
 
 
-def execute(model: BatchModel, batch: Batch) -> Exception | None:
-    """Runs a batch and hands its results out; what fails is tried again in halves.
+def run_batch(model: BatchModel, batch: Batch) -> Exception | None:
+    """Runs a batch and delivers its results; a batch that fails is tried again in halves.
 
-    So only the job of the entry that fails alone fails. Returns what the whole batch failed with.
+    Only the job whose item fails by itself fails.
+
+    Returns:
+        What the whole batch failed with; None if it ran at once.
 
     Raises:
-        DeviceError: Trying again is of no use.
+        DeviceError: The device is lost, so trying again is useless.
     """
-    failure = _attempt(model, batch)
+    failure = _try_batch(model, batch)
     if failure is None:
         return None
     entries = batch.entries
     if len(entries) == 1:
-        entries[0].job.fail(_of_item(failure, entries[0].place))
+        entries[0].job.fail(_item_error(failure, entries[0].index))
         return failure
     middle = len(entries) // 2
     for half in (entries[:middle], entries[middle:]):
-        alive = [entry for entry in half if not entry.job.ended]
-        if alive:
-            execute(model, Batch.of(model, alive))
+        pending = [entry for entry in half if not entry.job.ended]
+        if pending:
+            run_batch(model, Batch.of(model, pending))
     return failure
 
 
-def _attempt(model: BatchModel, batch: Batch) -> Exception | None:
+def _try_batch(model: BatchModel, batch: Batch) -> Exception | None:
     started = time.perf_counter()
     try:
         if isinstance(batch.prepared, Exception):
@@ -131,34 +140,39 @@ def _attempt(model: BatchModel, batch: Batch) -> Exception | None:
     except DeviceError:
         raise
     except Exception as error:
-        return _bare(error)
+        return _without_traceback(error)
     _deliver(batch.entries, rows, (started, time.perf_counter()))
     return None
 
 
-def _bare(error: Exception) -> Exception:
-    """The error without tracebacks, which hold the tensors of the batch that failed."""
-    each: BaseException | None = error
-    while each is not None:
-        each.__traceback__ = None
-        each = each.__cause__ or each.__context__
+def _without_traceback(error: Exception) -> Exception:
+    """The error and its causes without tracebacks, which would keep the batch's tensors alive."""
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.__traceback__ = None
+        cause = cause.__cause__ or cause.__context__
     return error
 
 
-def _deliver(entries: Sequence[Entry], rows: Rows, ran: tuple[float, float]) -> None:
-    of_job: dict[Job, list[int]] = {}
+def _deliver(entries: Sequence[Entry], rows: Rows, interval: tuple[float, float]) -> None:
+    rows_by_job: dict[Job, list[int]] = {}
     for row, entry in enumerate(entries):
-        of_job.setdefault(entry.job, []).append(row)
-    for job, found in of_job.items():
-        own = [entries[row] for row in found]
-        job.put([e.place for e in own], rows[found], ran=ran, tokens=tokens_in(own))
+        rows_by_job.setdefault(entry.job, []).append(row)
+    for job, job_rows in rows_by_job.items():
+        job_entries = [entries[row] for row in job_rows]
+        job.deliver(
+            [entry.index for entry in job_entries],
+            rows[job_rows],
+            interval=interval,
+            tokens=count_tokens(job_entries),
+        )
 
 
-def _of_item(error: Exception, place: int) -> ScoringError:
+def _item_error(error: Exception, index: int) -> ScoringError:
     if isinstance(error, OutOfMemoryError):
         return OutOfMemoryError(
-            f"item {place} alone does not fit into memory; lower max_length or use a smaller model"
+            f"item {index} alone does not fit into memory; lower max_length or use a smaller model"
         )
-    wrapped = ScoringError(f"the model failed on item {place}: {error}")
+    wrapped = ScoringError(f"the model failed on item {index}: {error}")
     wrapped.__cause__ = error
     return wrapped

@@ -13,16 +13,19 @@ from gpurerank.calls import Call
 from gpurerank.errors import ClosedError, DeadlineError
 from gpurerank.types import Rows
 
+# (query, passage) of a cross-encoder, (prompt, text) of a bi-encoder.
 Item = tuple[str, str]
 
-TOO_LATE = "the deadline passed before the model answered; raise timeout_s or send fewer passages"
+_DEADLINE_MESSAGE = (
+    "the deadline passed before the model answered; raise timeout_s or send fewer passages"
+)
 
 
-class Answer(NamedTuple):
-    """What the model says of a job's items.
+class JobResult(NamedTuple):
+    """The model's output for the items of a job.
 
     Attributes:
-        rows: One row an item, input order; float32, or objects where each is an array.
+        rows: One row per item, input order; float32, or objects where each row is an array.
         truncated: Whether each item was longer than the model may read.
     """
 
@@ -31,25 +34,25 @@ class Answer(NamedTuple):
 
 
 class Job:
-    """What one call wants, what it has so far, and how it ended.
+    """The items of one call, the results so far, and how it ended.
 
     Args:
         items: What the model is to read, at least one.
-        call: The caller's deadline.
-        notify: Called, on any thread, whenever something has changed; must be fast and not raise.
+        call: Gives the deadline.
+        notify: Called on any thread whenever something has changed; must be fast and not raise.
 
     Attributes:
         items: As given.
         truncated: Whether each item was longer than the model may read.
         done: Items that have their result.
-        ended: All are there, or none will come.
-        error: Why none will come.
+        ended: Every result is there, or none will come any more.
+        error: Why no more results will come; None otherwise.
         tokenize_ms: Time that tokenizing took.
-        tokens: Tokens that the model has read for it.
+        tokens: Tokens of the items that have their result.
     """
 
     def __init__(self, items: Sequence[Item], call: Call, notify: Callable[[], None]) -> None:
-        # Copied: a list that grows while the model answers would never be complete.
+        # Copied: the caller may change its list while the model works.
         self.items = tuple(items)
         self.truncated = [False] * len(items)
         self.done = 0
@@ -60,55 +63,55 @@ class Job:
         self._deadline = call.deadline
         self._notify = notify
         self._results: Rows | None = None
-        # When its batches ran, in seconds: [start, stop) apart from each other, in their order.
-        self._ran: list[tuple[float, float]] = []
-        # A caller gives up on one thread while the model answers on another.
+        # Disjoint intervals [start, stop) in seconds in which batches ran, ascending.
+        self._intervals: list[tuple[float, float]] = []
+        # A caller gives up on one thread while a lane delivers on another.
         self._lock = threading.Lock()
 
     @property
-    def late(self) -> bool:
+    def is_late(self) -> bool:
         """Whether the deadline has passed."""
         return self._deadline is not None and time.monotonic() >= self._deadline
 
     @property
     def run_ms(self) -> float:
-        """Time in which batches ran that this job had a part in; once where lanes ran together."""
-        return sum(stop - start for start, stop in self._ran) * 1000.0
+        """Time in which any batch with an item of this job ran; overlapping lanes count once."""
+        return sum(stop - start for start, stop in self._intervals) * 1000.0
 
-    def put(
+    def deliver(
         self,
-        places: Sequence[int],
+        indices: Sequence[int],
         rows: Rows,
         *,
-        ran: tuple[float, float],
+        interval: tuple[float, float],
         tokens: int,
     ) -> None:
-        """Takes the results of some items.
+        """Stores the results of some items.
 
         Args:
-            places: Of the items.
-            rows: One for each place.
-            ran: When their batch started and stopped, in seconds of one clock.
-            tokens: That they had.
+            indices: Positions of the items in the job.
+            rows: One for each index.
+            interval: When their batch started and stopped, in seconds of one clock.
+            tokens: Tokens of these items.
         """
         with self._lock:
             if self.ended:
                 return
             if self._results is None:
                 self._results = np.empty((len(self.items), *rows.shape[1:]), rows.dtype)
-            self._results[places] = rows
-            self.done += len(places)
-            self._note(*ran)
+            self._results[indices] = rows
+            self.done += len(indices)
+            self._add_interval(*interval)
             self.tokens += tokens
             self.ended = self.done == len(self.items)
         self._notify()
 
-    def _note(self, start: float, stop: float) -> None:
-        # Batches are told in the order of their ends, so only the last ones can overlap.
-        while self._ran and self._ran[-1][1] >= start:
-            earlier = self._ran.pop()
+    def _add_interval(self, start: float, stop: float) -> None:
+        # Batches are delivered in the order of their ends, so only the last ones can overlap.
+        while self._intervals and self._intervals[-1][1] >= start:
+            earlier = self._intervals.pop()
             start, stop = min(start, earlier[0]), max(stop, earlier[1])
-        self._ran.append((start, stop))
+        self._intervals.append((start, stop))
 
     def fail(self, error: Exception) -> None:
         """Ends the job with an error, unless it has ended already."""
@@ -119,11 +122,11 @@ class Job:
         self._notify()
 
     def give_up(self) -> None:
-        """The caller waits no longer: what is not running yet will not run."""
+        """Ends a job whose caller waits no longer; items that have not started will not run."""
         self.fail(ClosedError("the caller gave up"))
 
-    def result(self) -> Answer:
-        """What was asked for.
+    def result(self) -> JobResult:
+        """The results of a job that has ended.
 
         Raises:
             GPURerankError: The job failed.
@@ -131,10 +134,10 @@ class Job:
         if self.error is not None:
             raise self.error
         assert self._results is not None
-        return Answer(self._results, self.truncated)
+        return JobResult(self._results, self.truncated)
 
     def expire(self) -> bool:
-        """Ends the job if its deadline has passed; whether it has ended."""
-        if not self.ended and self.late:
-            self.fail(DeadlineError(TOO_LATE))
+        """Ends the job if its deadline has passed; returns whether it has ended."""
+        if not self.ended and self.is_late:
+            self.fail(DeadlineError(_DEADLINE_MESSAGE))
         return self.ended

@@ -9,7 +9,7 @@ import numpy as np
 
 from gpurerank.calls import current_call
 from gpurerank.engine.batch import BatchModel
-from gpurerank.engine.job import Answer, Item
+from gpurerank.engine.job import Item, JobResult
 from gpurerank.errors import NotFiniteError
 from gpurerank.types import Rows
 
@@ -49,7 +49,7 @@ class Once(Generic[Model]):
     def __init__(self, engine: Callable[[], Engine[Model]]) -> None:
         self._engine = engine
 
-    def run(self, items: list[Item]) -> Answer:
+    def run(self, items: list[Item]) -> JobResult:
         """A row an item, input order.
 
         Raises:
@@ -62,13 +62,15 @@ class Once(Generic[Model]):
         _report(items, missing)
         return _joined(engine.model, items, known, missing, fresh)
 
-    async def arun(self, items: list[Item]) -> Answer:
+    async def arun(self, items: list[Item]) -> JobResult:
         """As ``run``, without blocking the event loop."""
         engine = self._engine()
         known, missing = _known(engine.model, items)
         fresh = await engine.arun(missing, stage="embed") if missing else _nothing(engine.model)
         _report(items, missing)
-        return await engine.aside(lambda: _joined(engine.model, items, known, missing, fresh))
+        return await engine.run_off_loop(
+            lambda: _joined(engine.model, items, known, missing, fresh)
+        )
 
 
 def _known(model: RememberingModel, items: list[Item]) -> tuple[list[Known | None], list[Item]]:
@@ -78,8 +80,8 @@ def _known(model: RememberingModel, items: list[Item]) -> tuple[list[Known | Non
     return known, list(dict.fromkeys(missing))
 
 
-def _nothing(model: RememberingModel) -> Answer:
-    return Answer(model.blank(0), [])
+def _nothing(model: RememberingModel) -> JobResult:
+    return JobResult(model.blank(0), [])
 
 
 def _report(items: list[Item], missing: list[Item]) -> None:
@@ -94,8 +96,8 @@ def _joined(
     items: list[Item],
     known: list[Known | None],
     missing: list[Item],
-    fresh: Answer,
-) -> Answer:
+    fresh: JobResult,
+) -> JobResult:
     _check_finite(model.name, missing, fresh.rows)
     if missing:
         model.remembered.keep(missing, fresh.rows, fresh.truncated)
@@ -106,7 +108,7 @@ def _joined(
     rows = model.blank(len(items))
     for place, (row, _) in enumerate(found):
         rows[place] = row
-    return Answer(rows, [truncated for _, truncated in found])
+    return JobResult(rows, [truncated for _, truncated in found])
 
 
 def _check_finite(name: str, items: list[Item], rows: Rows) -> None:

@@ -1,4 +1,4 @@
-"""What an engine says of itself."""
+"""Counters of an engine."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """What an engine has done and has before it.
+    """What an engine has done so far and what is waiting.
 
     Attributes:
         batches: Batches that have run.
-        items: Items that they had.
-        tokens: Tokens that they had.
-        padding: Tokens of padding that ran beside them.
-        busy_s: Seconds that they took, summed over lanes.
-        waiting_items: Items that have no result yet.
-        tokens_per_s: Rate of the last batches, of one lane.
-        heartbeat_age_s: Seconds since a busy lane last ended a batch; 0 while all are idle.
+        items: Items (pairs or texts) in those batches.
+        tokens: Tokens in those batches, without padding.
+        padding: Padding tokens in those batches.
+        busy_s: Seconds that the batches took, summed over all lanes.
+        waiting_items: Items submitted that have no result yet.
+        prepared_items: Items of the batch that is prepared for the next idle lane.
+        tokens_per_s: Moving average of the rate of recent batches, for one lane.
+        heartbeat_age_s: Seconds that the longest running batch has taken so far; 0 while idle.
     """
 
     batches: int
@@ -26,5 +27,6 @@ class EngineStats:
     padding: int
     busy_s: float
     waiting_items: int
+    prepared_items: int
     tokens_per_s: float
     heartbeat_age_s: float
