@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gpurerank.demo.passages import folder, split, standard_library
+from gpurerank.demo.corpus import folder, split, standard_library
 from gpurerank.errors import DataError
 from tests.conftest import InProcess
 

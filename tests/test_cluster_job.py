@@ -18,9 +18,9 @@ import pytest
 from gpurerank import InputError, ModelNotFoundError, Reranker, RerankerOptions
 from gpurerank.cluster.connection import Replicas
 from gpurerank.cluster.job import on_ray
-from gpurerank.offline.job import ScoreJob
-from gpurerank.offline.run import score_files
-from gpurerank.offline.scoring import Counts
+from gpurerank.offline.job_runner import score_files
+from gpurerank.offline.row_scoring import Counts
+from gpurerank.offline.score_job import ScoreJob
 from tests.clusters import cluster
 
 __all__ = ["cluster"]

@@ -16,12 +16,12 @@ import pytest
 
 from gpurerank import DataError, InputError, Reranker, RerankerOptions
 from gpurerank.errors import DeviceError, ScoringError
-from gpurerank.offline.files import Part, SourceFile, cut, list_files
-from gpurerank.offline.job import Columns, ScoreJob
-from gpurerank.offline.output import Output
-from gpurerank.offline.rows import schema_of, slices
-from gpurerank.offline.run import Prepared, Progress, score_files
-from gpurerank.offline.scoring import Counts
+from gpurerank.offline.input_files import Part, SourceFile, cut, list_files
+from gpurerank.offline.job_runner import Prepared, Progress, score_files
+from gpurerank.offline.output_folder import Output
+from gpurerank.offline.row_reader import schema_of, slices
+from gpurerank.offline.row_scoring import Counts
+from gpurerank.offline.score_job import Columns, ScoreJob
 from tests.conftest import InProcess
 
 Rows = list[dict[str, Any]]

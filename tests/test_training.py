@@ -16,10 +16,10 @@ from gpurerank.collection import Collection, Document, Query
 from gpurerank.errors import WeightsError
 from gpurerank.models import embedded
 from gpurerank.models.blend import Blend
-from gpurerank.training.lists import TrainingList, read_lists, write_lists
-from gpurerank.training.loss import FAR_BELOW, ListwiseDistillationLoss, pad_lists
-from gpurerank.training.mining import Miner, Mining, unlabelled_lists
+from gpurerank.training.listwise_loss import FAR_BELOW, ListwiseDistillationLoss, pad_lists
+from gpurerank.training.negative_mining import Miner, Mining, unlabelled_lists
 from gpurerank.training.trainer import as_dataset
+from gpurerank.training.training_lists import TrainingList, read_lists, write_lists
 from gpurerank.types import FloatArray
 from tests.test_collection import write_collection
 

@@ -21,10 +21,10 @@ from gpurerank.late_interaction import LateInteraction
 from gpurerank.models import embedded as shipped
 from gpurerank.models.blend import FILE_NAME, read_blend
 from gpurerank.ranking import sigmoids
-from gpurerank.training.options import Source, TrainOptions
-from gpurerank.training.run import _blend, train
+from gpurerank.training.hyperparameters import Source, TrainOptions
 from gpurerank.training.ship import ship
-from gpurerank.training.sources import read, read_pairs, subset
+from gpurerank.training.training_run import _blend, train
+from gpurerank.training.training_sources import read, read_pairs, subset
 
 TOPICS = ("cats", "rivers", "violins", "taxes", "bread", "glaciers", "chess", "bees")
 

@@ -17,9 +17,9 @@ from gpurerank.blended import Late
 from gpurerank.collection import Collection, Document, Query
 from gpurerank.late_interaction import LateInteraction
 from gpurerank.models.blend import Blend
-from gpurerank.training.lists import TrainingList
-from gpurerank.training.mining import Miner, Mining, unlabelled_lists
-from gpurerank.training.run import compared
+from gpurerank.training.negative_mining import Miner, Mining, unlabelled_lists
+from gpurerank.training.training_lists import TrainingList
+from gpurerank.training.training_run import compared
 from tests.tiny_models import CORPUS
 
 TEACHER_SCALE = 15.0

@@ -17,8 +17,8 @@ from gpurerank.cli.options import Device, Dtype, Model, TopK
 from gpurerank.errors import InputError
 
 if TYPE_CHECKING:
-    from gpurerank.demo.index import Changes, Index
-    from gpurerank.demo.passages import SourcePassage
+    from gpurerank.demo.chroma_index import Changes, Index
+    from gpurerank.demo.corpus import SourcePassage
 
 QUESTIONS = (
     "run a command and capture its output",
@@ -49,9 +49,9 @@ def demo(
     started = time.perf_counter()
     with err.status("loading the models"):
         from gpurerank.chroma import GPUEmbeddingFunction
-        from gpurerank.demo.index import Index
-        from gpurerank.demo.search import answer
-        from gpurerank.demo.show import answer_table
+        from gpurerank.demo.chroma_index import Index
+        from gpurerank.demo.results_table import answer_table
+        from gpurerank.demo.retrieval import answer
         from gpurerank.reranker import Reranker
 
         reranker = Reranker(model, device=device, dtype=dtype)
@@ -72,7 +72,7 @@ def demo(
 
 
 def _corpus(docs: Path | None) -> tuple[list[SourcePassage], str]:
-    from gpurerank.demo.passages import folder, standard_library
+    from gpurerank.demo.corpus import folder, standard_library
 
     if docs is None:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"

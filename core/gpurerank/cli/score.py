@@ -16,8 +16,8 @@ from gpurerank.errors import InputError
 from gpurerank.reranker_options import RerankerOptions
 
 if TYPE_CHECKING:
-    from gpurerank.offline.run import Executor, Report
-    from gpurerank.offline.run import Progress as Done
+    from gpurerank.offline.job_runner import Executor, Report
+    from gpurerank.offline.job_runner import Progress as Done
 
 
 def score(
@@ -50,8 +50,8 @@ def score(
 ) -> None:
     """Score files of (query, passage) or (query, candidates); a second run goes on."""
     try:
-        from gpurerank.offline.job import Columns, ScoreJob
-        from gpurerank.offline.run import score_files
+        from gpurerank.offline.job_runner import score_files
+        from gpurerank.offline.score_job import Columns, ScoreJob
     except ImportError as error:
         raise InputError(
             f"scoring files needs the package {error.name}: pip install 'gpurerank[score]'"

@@ -14,7 +14,7 @@ from gpurerank.cli.options import Device
 from gpurerank.errors import InputError
 
 if TYPE_CHECKING:
-    from gpurerank.training.report import TrainReport
+    from gpurerank.training.training_report import TrainReport
 
 
 def train(
@@ -81,9 +81,9 @@ def train(
     """Tune a cross-encoder to your data; started again it goes on where it was stopped."""
     with err.status("loading"):
         try:
-            from gpurerank.training.mining import Mining
-            from gpurerank.training.options import LOSSES, Source, TrainOptions
-            from gpurerank.training.run import train as run
+            from gpurerank.training.hyperparameters import LOSSES, Source, TrainOptions
+            from gpurerank.training.negative_mining import Mining
+            from gpurerank.training.training_run import train as run
         except ImportError as error:
             raise InputError(
                 f"training needs the package {error.name}: pip install 'gpurerank[train]'"

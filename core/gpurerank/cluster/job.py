@@ -15,9 +15,9 @@ from ray.exceptions import RayError
 from gpurerank import errors
 from gpurerank.cluster.connection import Replicas, join
 from gpurerank.errors import GPURerankError, ScoringError
-from gpurerank.offline.files import Part
-from gpurerank.offline.run import Executor, Prepared
-from gpurerank.offline.scoring import Counts
+from gpurerank.offline.input_files import Part
+from gpurerank.offline.job_runner import Executor, Prepared
+from gpurerank.offline.row_scoring import Counts
 from gpurerank.reranker import Reranker
 
 # Ray Data keeps some state of every block; a part is small enough to share one.

@@ -8,7 +8,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from starlette.responses import FileResponse
 
-from gpurerank.demo.passages import standard_library
+from gpurerank.demo.corpus import standard_library
 from gpurerank.server.answers import JSON
 from gpurerank.server.refusal import Refusal
 from gpurerank.server.routing import service_of

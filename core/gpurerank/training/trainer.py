@@ -18,10 +18,10 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from gpurerank.errors import InputError
 from gpurerank.models.blend import Blend
-from gpurerank.training.held_out import METRIC, HeldOutEvaluator
-from gpurerank.training.lists import TrainingList
-from gpurerank.training.loss import ListwiseDistillationLoss
-from gpurerank.training.options import TrainOptions
+from gpurerank.training.held_out_evaluator import METRIC, HeldOutEvaluator
+from gpurerank.training.hyperparameters import TrainOptions
+from gpurerank.training.listwise_loss import ListwiseDistillationLoss
+from gpurerank.training.training_lists import TrainingList
 
 _PAIRS_PER_PASS = 16
 

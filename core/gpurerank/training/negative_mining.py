@@ -13,7 +13,7 @@ from gpurerank.collection import Collection
 from gpurerank.cosine import unit_vectors
 from gpurerank.errors import InputError
 from gpurerank.lexical import LexicalIndex
-from gpurerank.training.lists import TrainingList
+from gpurerank.training.training_lists import TrainingList
 from gpurerank.types import FloatArray, IntArray, TextEmbedder
 
 

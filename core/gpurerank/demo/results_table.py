@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.markup import escape
 from rich.table import Table
 
-from gpurerank.demo.search import Answer
+from gpurerank.demo.retrieval import Answer
 from gpurerank.types import RankedPassage
 
 TOP_K = 5

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from gpurerank.errors import DeviceError, InputError, RemoteError, ScoringError
-from gpurerank.offline.job import Columns
-from gpurerank.offline.rows import passages_column
+from gpurerank.offline.row_reader import passages_column
+from gpurerank.offline.score_job import Columns
 from gpurerank.ranking import logit_of
 from gpurerank.request import check_query, check_texts
 

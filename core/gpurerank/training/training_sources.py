@@ -12,9 +12,9 @@ import numpy as np
 from gpurerank.collection import Collection, Document, Query
 from gpurerank.errors import DataError
 from gpurerank.faults import FaultCounter, told
-from gpurerank.training.lists import TrainingList
-from gpurerank.training.mining import Miner, Mining, unlabelled_lists
-from gpurerank.training.options import Source, TrainOptions
+from gpurerank.training.hyperparameters import Source, TrainOptions
+from gpurerank.training.negative_mining import Miner, Mining, unlabelled_lists
+from gpurerank.training.training_lists import TrainingList
 from gpurerank.types import TextEmbedder
 
 UNLABELLED_SIZE = 8

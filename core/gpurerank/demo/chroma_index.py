@@ -11,7 +11,7 @@ import chromadb
 from chromadb.config import Settings
 
 from gpurerank.chroma import GPUEmbeddingFunction
-from gpurerank.demo.passages import SourcePassage
+from gpurerank.demo.corpus import SourcePassage
 from gpurerank.errors import DataError
 
 PASSAGES_PER_STEP = 128

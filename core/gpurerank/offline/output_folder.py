@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from gpurerank.errors import DataError, InputError, ScoringError
-from gpurerank.offline.files import Part, SourceFile, opened
-from gpurerank.offline.job import ScoreJob
-from gpurerank.offline.scoring import Counts
+from gpurerank.offline.input_files import Part, SourceFile, opened
+from gpurerank.offline.row_scoring import Counts
+from gpurerank.offline.score_job import ScoreJob
 
 _ABOUT = "_job.json"
 _COUNTS = b"gpurerank"

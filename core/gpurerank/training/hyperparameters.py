@@ -9,7 +9,7 @@ from typing import Literal
 
 from gpurerank.errors import InputError
 from gpurerank.models import devices
-from gpurerank.training.mining import Mining
+from gpurerank.training.negative_mining import Mining
 
 Loss = Literal["listwise", "lambda", "pairwise"]
 LOSSES: tuple[Loss, ...] = ("listwise", "lambda", "pairwise")

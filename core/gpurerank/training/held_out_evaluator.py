@@ -13,7 +13,7 @@ from sklearn.metrics import ndcg_score
 from torch import nn
 
 from gpurerank.models.blend import Blend
-from gpurerank.training.lists import TrainingList
+from gpurerank.training.training_lists import TrainingList
 from gpurerank.types import FloatArray
 
 METRIC = "eval_ndcg@10"

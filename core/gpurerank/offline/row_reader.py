@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gpurerank.errors import DataError
-from gpurerank.offline.files import Part, SourceFile, opened
-from gpurerank.offline.job import Columns
+from gpurerank.offline.input_files import Part, SourceFile, opened
+from gpurerank.offline.score_job import Columns
 
 # Rows held at a time: enough to fill batches, little enough for any memory.
 SLICE = 512

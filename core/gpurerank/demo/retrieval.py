@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from time import perf_counter
 
-from gpurerank.demo.index import Index
-from gpurerank.demo.passages import SourcePassage
+from gpurerank.demo.chroma_index import Index
+from gpurerank.demo.corpus import SourcePassage
 from gpurerank.reranker import Reranker
 from gpurerank.types import RankedPassage
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from gpurerank.errors import DataError
-from gpurerank.offline.files import Part, cut, list_files
-from gpurerank.offline.job import ScoreJob
-from gpurerank.offline.output import Output, description
-from gpurerank.offline.rows import schema_of, slices
-from gpurerank.offline.scoring import Counts, PairsScorer, output_schema, scored
+from gpurerank.offline.input_files import Part, cut, list_files
+from gpurerank.offline.output_folder import Output, description
+from gpurerank.offline.row_reader import schema_of, slices
+from gpurerank.offline.row_scoring import Counts, PairsScorer, output_schema, scored
+from gpurerank.offline.score_job import ScoreJob
 from gpurerank.reranker import Reranker
 
 

@@ -6,8 +6,8 @@ import importlib.metadata
 from dataclasses import asdict
 
 from gpurerank.models.blend import Blend
-from gpurerank.training.options import TrainOptions
-from gpurerank.training.report import TrainReport
+from gpurerank.training.hyperparameters import TrainOptions
+from gpurerank.training.training_report import TrainReport
 
 _CARD = """\
 ---

@@ -19,12 +19,14 @@ from gpurerank.late_interaction import LateInteraction
 from gpurerank.models.blend import Blend
 from gpurerank.models.loading import ModelSpec, load_blend
 from gpurerank.ranking import logit_of
-from gpurerank.training import sources, trainable, trainer
-from gpurerank.training.card import write_card
-from gpurerank.training.held_out import HeldOutEvaluator
-from gpurerank.training.lists import TrainingList, read_lists, write_lists
-from gpurerank.training.options import TrainOptions
-from gpurerank.training.report import TrainReport
+from gpurerank.training import trainable_model as trainable
+from gpurerank.training import trainer
+from gpurerank.training import training_sources as sources
+from gpurerank.training.held_out_evaluator import HeldOutEvaluator
+from gpurerank.training.hyperparameters import TrainOptions
+from gpurerank.training.model_card import write_card
+from gpurerank.training.training_lists import TrainingList, read_lists, write_lists
+from gpurerank.training.training_report import TrainReport
 from gpurerank.types import PairScorer, TextEmbedder
 
 Tell = Callable[[str], None]
