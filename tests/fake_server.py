@@ -18,6 +18,7 @@ from gpurerank.client.address import Address
 from gpurerank.client.probe import forget_server
 from gpurerank.ranking import logit_of
 from tests.conftest import WordOverlap
+from tests.time_limits import HANG_S
 
 # Where the environment names a proxy, the loopback is not asked through it.
 os.environ["NO_PROXY"] = "127.0.0.1"
@@ -125,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send(reply)
 
     def wait_for_leave(self, fake: FakeServer) -> None:
-        self.connection.settimeout(20)
+        self.connection.settimeout(HANG_S)
         if self.connection.recv(1) == b"":
             fake.left.set()
         self.close_connection = True

@@ -18,6 +18,7 @@ from typing import Any
 
 from gpurerank.server.options import Limits
 from tests.serving import DOCUMENTS, QUERY, Running, options_of, running
+from tests.time_limits import HANG_S
 from tests.tiny_models import build_classifier
 
 LIMITS = Limits(passages=50, passage_chars=5_000, query_chars=1_000, body_bytes=100_000)
@@ -126,7 +127,7 @@ def send(server: Running, found: Iterator[tuple[str, bytes, str]], count: int) -
         AssertionError: An answer is not one of those expected, or no JSON.
     """
     host, port = server.url.removeprefix("http://").split(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=20)
+    connection = http.client.HTTPConnection(host, int(port), timeout=HANG_S)
     statuses: Counter[int] = Counter()
     for _ in range(count):
         path, body, kind = next(found)

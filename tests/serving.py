@@ -18,6 +18,7 @@ from gpurerank.server.models import ServedModels
 from gpurerank.server.options import Named, ServerOptions
 from gpurerank.server.run import Server, bind, server_of
 from gpurerank.server.service import Service
+from tests.time_limits import HANG_S
 
 QUERY = "run a command"
 DOCUMENTS = [
@@ -48,7 +49,7 @@ class Running:
 
     def connect(self) -> socket.socket:
         host, port = self.url.removeprefix("http://").split(":")
-        return socket.create_connection((host, int(port)), timeout=20)
+        return socket.create_connection((host, int(port)), timeout=HANG_S)
 
     def sample(self, name: str, **labels: str) -> float:
         """What the metrics say; 0 before the first time."""
@@ -84,12 +85,12 @@ def running(
     url = f"http://{host}:{port}"
     ended = threads.submit(lambda: asyncio.run(server.serve(sockets=[bound])))
     try:
-        with httpx.Client(base_url=url, timeout=60) as client:
+        with httpx.Client(base_url=url, timeout=HANG_S) as client:
             eventually(lambda: server.started)
             yield Running(url, service, server, client, ended)
     finally:
         server.should_exit = True
-        wait([ended], 60)
+        wait([ended], HANG_S)
         threads.shutdown(wait=False)
         models.rerankers, models.embedders = given
         models.close()
@@ -99,7 +100,7 @@ def running(
         ended.result()
 
 
-def eventually(claim: Callable[[], bool], within_s: float = 30.0) -> None:
+def eventually(claim: Callable[[], bool], within_s: float = HANG_S) -> None:
     """Waits for what another thread does."""
     pause = threading.Event()
     for _ in range(round(within_s / 0.01)):
@@ -118,7 +119,7 @@ class Gate:
 
     def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         self.calls += 1
-        assert self.open.wait(60)
+        assert self.open.wait(HANG_S)
         return [1 / (2 + len(passage)) for _, passage in pairs]
 
 

@@ -51,6 +51,7 @@ from gpurerank.models.loading import ModelSpec
 from gpurerank.models.packing import Tokens, pack
 from gpurerank.models.pair_model import PairModel
 from tests.serving import options_of, running
+from tests.time_limits import HANG_S
 from tests.tiny_models import bytelevel_tokenizer, wordpiece_tokenizer
 
 SHAPE = ModelShape(layers=2, hidden=32, intermediate=48)
@@ -435,7 +436,7 @@ def test_the_command_measures_shows_and_writes(tiny: str, tmp_path: Path) -> Non
         [sys.executable, "-m", "gpurerank.cli", "bench", *arguments, "-o", str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=HANG_S,
         env={**os.environ, "OMP_NUM_THREADS": "1", "MPLCONFIGDIR": str(tmp_path / "mpl")},
     )
     assert result.returncode == 0, result.stderr

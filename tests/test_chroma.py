@@ -14,6 +14,7 @@ from chromadb.config import Settings
 from gpurerank import BiEncoder, InputError, free_models
 from gpurerank.chroma import GPUEmbeddingFunction
 from gpurerank.engine.registry import REGISTRY
+from tests.time_limits import HANG_S
 
 TEXTS = ["subprocess.run executes a command", "heapq.merge merges inputs", "a brown fox"]
 
@@ -40,7 +41,7 @@ print(collection.query(query_texts=["read json"], n_results=1)["ids"][0][0])
 print(collection.configuration["embedding_function"].get_config()["dtype"])
 """
     result = subprocess.run(
-        [sys.executable, "-c", reopened], capture_output=True, text=True, timeout=100, check=True
+        [sys.executable, "-c", reopened], capture_output=True, text=True, timeout=HANG_S, check=True
     )
     assert result.stdout.split() == ["a", "d", "float32"]
 
@@ -92,7 +93,7 @@ third = engine.query("fox").source_nodes[0].text
 print(first, second == third == texts[2], REGISTRY.loads)
 """
     result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=110
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG_S
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == ["c", "True", "2"]

@@ -13,6 +13,7 @@ import pytest
 from gpurerank.demo.corpus import folder, split, standard_library
 from gpurerank.errors import DataError
 from tests.conftest import InProcess
+from tests.time_limits import HANG_S
 
 COMMAND = [sys.executable, "-m", "gpurerank.cli"]
 
@@ -26,7 +27,7 @@ def gpurerank(
         stdin=subprocess.DEVNULL if stdin is None else None,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=HANG_S,
         env={**os.environ, "COLUMNS": "120", **environment},
     )
 
@@ -140,7 +141,7 @@ except gpurerank.WeightsError as error:
     print(error)
 """
     result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=True
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG_S, check=True
     )
     assert "the file is damaged or was replaced" in result.stdout
 

@@ -13,6 +13,7 @@ import pytest
 from gpurerank import BiEncoder, Reranker
 from tests.conftest import InProcess
 from tests.test_collection import write_collection
+from tests.time_limits import HANG_S
 
 FACTS = {
     "run": "subprocess.run executes a command and returns its output",
@@ -205,7 +206,7 @@ from gpurerank.cli import main
 main()
 """
     result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG_S
     )
     assert result.returncode == 1
     (line,) = result.stderr.strip().splitlines()

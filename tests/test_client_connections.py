@@ -14,6 +14,7 @@ import pytest
 
 from gpurerank import ClosedError, DeadlineError, RemoteScorer, calling
 from tests.fake_server import FakeServer, Reply, overlap_scores, serving
+from tests.time_limits import HANG_S
 from tests.tiny_models import PASSAGES
 
 QUERY = "compares two files"
@@ -48,11 +49,11 @@ async def test_a_cancelled_task_closes_its_request() -> None:
     with serving(lambda _: Reply(silent=True)) as server:
         with RemoteScorer(server.url, api="cohere") as scorer:
             task = asyncio.create_task(scorer.ascore_pairs(PAIRS))
-            await asyncio.to_thread(server.arrived.wait, 10)
+            await asyncio.to_thread(server.arrived.wait, HANG_S)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert await asyncio.to_thread(server.left.wait, 10)
+            assert await asyncio.to_thread(server.left.wait, HANG_S)
 
 
 async def test_calls_that_end_early_leave_no_connection() -> None:
@@ -65,18 +66,18 @@ async def test_calls_that_end_early_leave_no_connection() -> None:
                 task.cancel()
             await asyncio.wait(tasks)
             for _ in range(server.connections):
-                assert await asyncio.to_thread(server.ended.acquire, timeout=10)
+                assert await asyncio.to_thread(server.ended.acquire, timeout=HANG_S)
 
 
 def test_closing_ends_calls_under_way() -> None:
     with serving(lambda _: Reply(silent=True)) as server, ThreadPoolExecutor(1) as pool:
         scorer = RemoteScorer(server.url, api="cohere")
         waiting = pool.submit(scorer.score_pairs, PAIRS)
-        assert server.arrived.wait(10)
+        assert server.arrived.wait(HANG_S)
         scorer.close()
         with pytest.raises(ClosedError, match="this object was closed"):
-            waiting.result(10)
-        assert server.left.wait(10)
+            waiting.result(HANG_S)
+        assert server.left.wait(HANG_S)
         scorer.close()
         with pytest.raises(ClosedError):
             scorer.score_pairs([])
@@ -87,7 +88,7 @@ def test_an_object_that_is_dropped_leaves_no_connection(own: FakeServer) -> None
     assert scorer.score_pairs(PAIRS) == EXPECTED
     del scorer
     gc.collect()
-    assert own.ended.acquire(timeout=10)
+    assert own.ended.acquire(timeout=HANG_S)
 
 
 def test_copies_and_pickles_have_their_own_connections(own: FakeServer) -> None:
@@ -117,8 +118,8 @@ def test_a_forked_child_asks_for_itself(own: FakeServer) -> None:
         results = context.Queue()
         child = context.Process(target=score_in_child, args=(scorer, results))
         child.start()
-        assert results.get(timeout=30) == EXPECTED
-        child.join(10)
+        assert results.get(timeout=HANG_S) == EXPECTED
+        child.join(HANG_S)
         assert child.exitcode == 0
         assert scorer.score_pairs(PAIRS) == EXPECTED
         assert own.connections == 2

@@ -36,6 +36,7 @@ from tests.fake_server import (
     serving,
     speaking,
 )
+from tests.time_limits import HANG_S
 from tests.tiny_models import PASSAGES
 
 QUERY = "compares two files"
@@ -197,8 +198,8 @@ def test_the_deadline_ends_a_call_and_its_request() -> None:
         with pytest.raises(DeadlineError, match="the deadline passed before the server answered"):
             with calling(timeout_s=0.3):
                 scorer.score_pairs(PAIRS)
-        assert time.monotonic() - started < 5
-        assert server.left.wait(10)
+        assert time.monotonic() - started < 30, "that of a request is 60 s"
+        assert server.left.wait(HANG_S)
 
 
 def test_the_deadline_holds_for_those_that_wait_their_turn() -> None:
@@ -207,7 +208,7 @@ def test_the_deadline_holds_for_those_that_wait_their_turn() -> None:
 
             async def two() -> None:
                 first = asyncio.create_task(scorer.ascore_pairs(PAIRS))
-                await asyncio.to_thread(server.arrived.wait, 10)
+                await asyncio.to_thread(server.arrived.wait, HANG_S)
                 with calling(timeout_s=0.1), pytest.raises(DeadlineError):
                     await scorer.ascore_pairs(PAIRS)
                 first.cancel()
@@ -221,7 +222,7 @@ def test_a_request_has_its_own_limit(sleeps: Sleeps) -> None:
         with pytest.raises(RemoteError, match=r"did not answer within 0\.2 s"):
             ask(server, request_timeout_s=0.2, retry=sleeps.retry())
         assert len(server.asked) == 1
-        assert server.left.wait(10)
+        assert server.left.wait(HANG_S)
 
 
 def test_a_failure_keeps_the_order_where_that_is_asked_for(sleeps: Sleeps) -> None:

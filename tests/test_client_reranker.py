@@ -14,6 +14,7 @@ import pytest
 from gpurerank import InputError, MemoryStore, Reranker
 from tests.conftest import WordOverlap
 from tests.fake_server import FakeServer, overlap_scores, serving, speaking
+from tests.time_limits import HANG_S
 from tests.tiny_models import PASSAGES
 
 QUERY = "compares two files"
@@ -85,7 +86,7 @@ print(*{{"torch", "transformers", "tokenizers", "sentence_transformers"}} & set(
         [sys.executable, "-W", "ignore", "-W", "default::ResourceWarning", "-c", script],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=HANG_S,
     )
     assert told.stdout.split() == ["1", "1", "3"], told.stderr
     assert told.stderr == ""
@@ -102,7 +103,7 @@ except InputError as error:
     print(error)
 """
     told = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=True
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG_S, check=True
     )
     assert "base_url needs httpx" in told.stdout
     assert "pip install 'gpurerank[client]'" in told.stdout

@@ -25,7 +25,6 @@ from tests.clusters import cluster
 
 __all__ = ["cluster"]
 pytestmark = [
-    pytest.mark.timeout(300),
     # Ray Data copies its own deprecated options.
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
 ]

@@ -24,7 +24,7 @@ from langchain_gpurerank import GPURerank
 from tests.clusters import cluster
 
 __all__ = ["cluster"]
-pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.usefixtures("cluster")
 
 QUERY = "how do I compare two files?"
 PASSAGES = [

@@ -34,6 +34,7 @@ from gpurerank.server.options import Limits, Named, ServerOptions
 from tests.clusters import cluster
 from tests.serving import DOCUMENTS, QUERY, eventually, running
 from tests.serving import options_of as server_options
+from tests.time_limits import HANG_S
 
 __all__ = ["cluster"]
 
@@ -42,7 +43,6 @@ BEARER = {"Authorization": f"Bearer {KEY}"}
 TEXTS = [f"{text} {n}" for n in range(25) for text in DOCUMENTS]
 ASKED = {"query": QUERY, "documents": TEXTS}
 # A replica imports torch before it serves, on as few cores as there are.
-pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parent.parent
 
 
@@ -100,7 +100,7 @@ class Load:
 def killed(two: str) -> Load:
     """What became of the requests that were under way when a replica was killed."""
     ended = threading.Event()
-    with httpx.Client(base_url=two, headers=BEARER, timeout=60) as client:
+    with httpx.Client(base_url=two, headers=BEARER, timeout=HANG_S) as client:
         load = Load(scores_of(client.post("/v1/rerank", json=ASKED)), replicas_of("two"))
 
         def ask() -> None:
@@ -119,7 +119,7 @@ def killed(two: str) -> Load:
             eventually(lambda: len(load.statuses) >= least)
             ended.set()
             for each in asking:
-                each.result(60)
+                each.result(HANG_S)
     return load
 
 
@@ -164,11 +164,11 @@ def test_no_request_is_lost_with_its_replica(killed: Load) -> None:
 
 def test_too_much_work_is_refused_until_later(two: str) -> None:
     with (
-        httpx.Client(base_url=two, headers=BEARER, timeout=60) as client,
+        httpx.Client(base_url=two, headers=BEARER, timeout=HANG_S) as client,
         ThreadPoolExecutor(80) as pool,
     ):
         asked = [pool.submit(client.post, "/v1/rerank", json=ASKED) for _ in range(80)]
-        answers = [each.result(60) for each in asked]
+        answers = [each.result(HANG_S) for each in asked]
     assert {answer.status_code for answer in answers} == {200, 429}
     for answer in answers:
         if answer.status_code == 429:
@@ -292,7 +292,7 @@ def test_a_killed_replica_comes_back(killed: Load) -> None:
         running_now = serve.status().applications["two"].deployments["gpurerank"].replica_states
         return killed.before[0] not in found and running_now == {"RUNNING": 2}
 
-    eventually(back, within_s=90)
+    eventually(back)
 
 
 def test_an_application_that_is_deleted_answers_what_it_accepted(two: str) -> None:
@@ -305,14 +305,14 @@ def test_an_application_that_is_deleted_answers_what_it_accepted(two: str) -> No
         return answer
 
     with (
-        httpx.Client(base_url=two, headers=BEARER, timeout=60) as client,
+        httpx.Client(base_url=two, headers=BEARER, timeout=HANG_S) as client,
         ThreadPoolExecutor(6) as pool,
     ):
         asking = [pool.submit(ask_to_the_end, client) for _ in range(6)]
         eventually(lambda: answered >= 12)
         serve.delete("two")
         for each in asking:
-            last = each.result(60)
+            last = each.result(HANG_S)
             assert (last.status_code, last.headers["retry-after"]) == (503, "5")
             assert last.json()["error"]["code"] == "not_deployed"
 
@@ -331,9 +331,9 @@ def test_the_command_line_serves_on_ray_until_sigterm(tiny: str) -> None:
             told = [process.stderr.readline(), process.stderr.readline()]
             assert told[0] == "loading the models\n"
             url = told[1].removeprefix("listening on ").strip()
-            answer = httpx.post(f"{url}/v1/rerank", json=ASKED, headers=BEARER, timeout=60)
+            answer = httpx.post(f"{url}/v1/rerank", json=ASKED, headers=BEARER, timeout=HANG_S)
             assert len(scores_of(answer)) == len(TEXTS)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0
+            assert process.wait(HANG_S) == 0
         finally:
             process.kill()

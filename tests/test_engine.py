@@ -22,6 +22,7 @@ from gpurerank.errors import ClosedError, DeviceError, OutOfMemoryError
 from gpurerank.models.packing import Tokens
 from gpurerank.types import FloatArray
 from tests.test_scheduler import tokens_of, words
+from tests.time_limits import HANG_S
 
 Item = tuple[str, str]
 
@@ -57,7 +58,7 @@ class Echo:
 
     def run(self, batch: list[Item]) -> FloatArray:
         self.runs.release()
-        assert self.may_run.wait(20)
+        assert self.may_run.wait(HANG_S)
         self.batches.append(batch)
         text = " ".join(text for _, text in batch)
         if "fails" in text:
@@ -118,7 +119,7 @@ def test_calls_that_arrive_while_the_device_is_busy_share_the_next_batch(make: M
     model.may_run.clear()
     with ThreadPoolExecutor(9) as pool:
         first = pool.submit(rows, engine, [("0", "word")])
-        assert model.runs.acquire(timeout=20)
+        assert model.runs.acquire(timeout=HANG_S)
         rest = [pool.submit(rows, engine, [(str(i), words(2))]) for i in range(1, 9)]
         until(lambda: engine.stats().prepared_items == 8)
         model.may_run.set()
@@ -134,9 +135,9 @@ def test_all_lanes_run_batches_at_the_same_time(make: Make) -> None:
     with ThreadPoolExecutor(3) as pool:
         calls = [pool.submit(rows, engine, [(str(i), words(8))]) for i in range(3)]
         for _ in calls:
-            assert model.runs.acquire(timeout=20)
+            assert model.runs.acquire(timeout=HANG_S)
         model.may_run.set()
-        assert [call.result(20) for call in calls] == [[0.0], [1.0], [2.0]]
+        assert [call.result(HANG_S) for call in calls] == [[0.0], [1.0], [2.0]]
     assert len(model.entered) == 3
 
 
@@ -146,9 +147,9 @@ def test_idle_lanes_share_the_items_of_one_call(make: Make) -> None:
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(rows, engine, [(str(i), words(4)) for i in range(8)])
         for _ in range(2):
-            assert model.runs.acquire(timeout=20)
+            assert model.runs.acquire(timeout=HANG_S)
         model.may_run.set()
-        assert call.result(20) == [float(i) for i in range(8)]
+        assert call.result(HANG_S) == [float(i) for i in range(8)]
     assert [len(batch) for batch in model.batches] == [4, 4]
 
 
@@ -188,14 +189,14 @@ def test_only_the_call_with_the_faulty_item_fails(make: Make, fault: str) -> Non
     model.may_run.clear()
     with ThreadPoolExecutor(6) as pool:
         pool.submit(rows, engine, [("0", "word")])
-        assert model.runs.acquire(timeout=20)
+        assert model.runs.acquire(timeout=HANG_S)
         good = [pool.submit(rows, engine, [(str(i), "word")] * 3) for i in range(1, 5)]
         bad = pool.submit(rows, engine, [("5", "word"), ("6", f"word {fault}"), ("7", "word")])
         model.may_run.set()
         for i, future in enumerate(good, 1):
-            assert future.result(20) == [float(i)] * 3
+            assert future.result(HANG_S) == [float(i)] * 3
         with pytest.raises((ScoringError, ValueError)) as caught:
-            bad.result(20)
+            bad.result(HANG_S)
     if fault != "unreadable":
         assert "item 1" in str(caught.value)
     assert rows(engine, [("8", "word")]) == [8.0], "the worker goes on"
@@ -229,13 +230,13 @@ def test_a_lost_device_fails_open_and_later_calls(make: Make) -> None:
     model.may_run.clear()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(engine.run, [("1", "lost")])
-        assert model.runs.acquire(timeout=20)
+        assert model.runs.acquire(timeout=HANG_S)
         second = pool.submit(engine.run, [("2", "word")])
         until(lambda: engine.stats().waiting_items == 2)
         model.may_run.set()
         for future in (first, second):
             with pytest.raises(DeviceError, match="the device is lost"):
-                future.result(20)
+                future.result(HANG_S)
     with pytest.raises(DeviceError, match="the device is lost"):
         engine.run([("3", "word")])
 
@@ -253,7 +254,7 @@ def test_a_failed_batch_is_retried_without_ended_jobs(make: Make) -> None:
     model.may_run.clear()
     with ThreadPoolExecutor(3) as pool:
         pool.submit(rows, engine, [("0", "word")])
-        assert model.runs.acquire(timeout=20)
+        assert model.runs.acquire(timeout=HANG_S)
         good = pool.submit(rows, engine, [("1", "alone")])
         until(lambda: engine.stats().prepared_items == 1)
 
@@ -264,9 +265,9 @@ def test_a_failed_batch_is_retried_without_ended_jobs(make: Make) -> None:
         late = pool.submit(run_with_deadline)
         until(lambda: engine.stats().prepared_items == 2)
         with pytest.raises(DeadlineError):
-            late.result(20)
+            late.result(HANG_S)
         model.may_run.set()
-        assert good.result(20) == [1.0]
+        assert good.result(HANG_S) == [1.0]
 
 
 def test_items_are_copied_when_the_call_begins(make: Make) -> None:
@@ -275,10 +276,10 @@ def test_items_are_copied_when_the_call_begins(make: Make) -> None:
     items = [("1", "word")]
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(rows, engine, items)
-        assert model.runs.acquire(timeout=20)
+        assert model.runs.acquire(timeout=HANG_S)
         items.append(("2", "word"))
         model.may_run.set()
-        assert future.result(20) == [1.0]
+        assert future.result(HANG_S) == [1.0]
 
 
 def test_close_fails_work_that_waits_off_the_loop(make: Make) -> None:
@@ -286,8 +287,10 @@ def test_close_fails_work_that_waits_off_the_loop(make: Make) -> None:
     begun, may_end = threading.Event(), threading.Event()
 
     async def wait() -> None:
-        first = asyncio.create_task(engine.run_off_loop(lambda: (begun.set(), may_end.wait(20))))
-        await asyncio.to_thread(begun.wait, 20)
+        first = asyncio.create_task(
+            engine.run_off_loop(lambda: (begun.set(), may_end.wait(HANG_S)))
+        )
+        await asyncio.to_thread(begun.wait, HANG_S)
         second = asyncio.create_task(engine.run_off_loop(lambda: "done"))
         await asyncio.sleep(0)
         await asyncio.to_thread(engine.close)
@@ -316,7 +319,7 @@ def test_heartbeat_age_grows_while_a_batch_runs(make: Make) -> None:
         future = pool.submit(rows, engine, [("1", "word")])
         until(lambda: engine.stats().heartbeat_age_s > 0.05)
         model.may_run.set()
-        assert future.result(20) == [1.0]
+        assert future.result(HANG_S) == [1.0]
     until(lambda: engine.stats().heartbeat_age_s == 0.0)
 
 
@@ -325,11 +328,11 @@ def test_a_deadline_holds_while_another_call_has_the_device(make: Make) -> None:
     model.may_run.clear()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(rows, engine, [("1", "word")])
-        assert model.runs.acquire(timeout=20)
+        assert model.runs.acquire(timeout=HANG_S)
         with calling(timeout_s=0.1), pytest.raises(DeadlineError):
             engine.run([("2", "word")])
         model.may_run.set()
-        assert first.result(20) == [1.0]
+        assert first.result(HANG_S) == [1.0]
     assert rows(engine, [("3", "word")]) == [3.0]
     assert ("2", "word") not in [item for batch in model.batches for item in batch]
 
@@ -361,11 +364,11 @@ def test_close_fails_waiting_calls(make: Make) -> None:
     model.may_run.clear()
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(engine.run, [("1", "word")])
-        assert model.runs.acquire(timeout=20)
+        assert model.runs.acquire(timeout=HANG_S)
         threading.Timer(0.1, model.may_run.set).start()
         engine.close()
         with pytest.raises(ClosedError):
-            future.result(20)
+            future.result(HANG_S)
     with pytest.raises(ClosedError):
         engine.run([("2", "word")])
 
@@ -400,7 +403,7 @@ def test_progress_is_reported_on_the_callers_thread_and_may_raise(make: Make) ->
     assert rows(engine, [("3", "word")]) == [3.0]
 
 
-def until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
+def until(condition: Callable[[], bool], limit_s: float = HANG_S) -> None:
     """Waits for something that another thread does."""
     event, waited = threading.Event(), 0.0
     while not condition():

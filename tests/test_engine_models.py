@@ -23,6 +23,7 @@ from gpurerank import (
 from gpurerank.models.devices import respect_cpu_quota
 from gpurerank.models.loading import alike
 from gpurerank.models.tokenization import TextTokenizer, backend_of
+from tests.time_limits import HANG_S
 from tests.tiny_models import PAIRS, PASSAGES, wordpiece_tokenizer
 
 
@@ -59,7 +60,7 @@ code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 sys.exit(0 if code == 0 and REGISTRY.loaded() == 1 else 1)
 """
     environment = {**os.environ, "PYTHONPATH": "core", "OMP_NUM_THREADS": "1"}
-    child = subprocess.run([sys.executable, "-c", script], env=environment, timeout=100)
+    child = subprocess.run([sys.executable, "-c", script], env=environment, timeout=HANG_S)
     assert child.returncode == 0
 
 

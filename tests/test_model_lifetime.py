@@ -37,6 +37,7 @@ from gpurerank import (
 from gpurerank.engine.registry import REGISTRY
 from gpurerank.models.embedded import base_folder
 from tests.conftest import WordOverlap
+from tests.time_limits import HANG_S
 from tests.tiny_models import PASSAGES, build_classifier, tiny_reranker
 
 
@@ -128,7 +129,7 @@ if child == 0:
     os._exit(1)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    result = subprocess.run([sys.executable, "-c", script], timeout=60, capture_output=True)
+    result = subprocess.run([sys.executable, "-c", script], timeout=HANG_S, capture_output=True)
     assert result.returncode == 7, result.stderr
 
 

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.time_limits import HANG_S
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("gpurerank", "langchain_gpurerank", "llamaindex_gpurerank")
 
 
 def python(script: str) -> str:
     result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG_S
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
@@ -60,7 +62,7 @@ def test_public_names_are_these() -> None:
 def test_arrows_point_one_way() -> None:
     lint = Path(sys.executable).with_name("lint-imports")
     result = subprocess.run(
-        [str(lint), "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=100
+        [str(lint), "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=HANG_S
     )
     assert result.returncode == 0, result.stdout
 
@@ -89,7 +91,7 @@ def test_wheel_holds_three_packages_and_their_files(tmp_path: Path) -> None:
         cwd=ROOT,
         check=True,
         capture_output=True,
-        timeout=100,
+        timeout=HANG_S,
     )
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:

@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from gpurerank import BiEncoder, Cascade, RankedPassage, Reranker
 from gpurerank.server.options import Limits, ServerOptions
 from tests.serving import Running, running
+from tests.time_limits import HANG_S
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is missing: apt-get install it")
@@ -54,6 +55,7 @@ def servers() -> Iterator[Servers]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=HANG_S * 1000)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield started
@@ -70,6 +72,7 @@ def opened(browser: Browser, servers: Servers) -> Iterator[Opening]:
 
     def opening(server: Running = servers.open, *, width: int = 1280) -> Page:
         context = browser.new_context(viewport={"width": width, "height": 800})
+        context.set_default_timeout(HANG_S * 1000)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -105,7 +108,7 @@ Expected = dict[str, list[RankedPassage]]
 
 def columns(page: Page, count: int = 2) -> Locator:
     """The columns, once all of them are answered."""
-    expect(page.locator("#summary")).not_to_be_empty(timeout=60_000)
+    expect(page.locator("#summary")).not_to_be_empty()
     found = page.locator("#columns .column")
     expect(found).to_have_count(count)
     return found
@@ -268,7 +271,7 @@ def test_no_request_leaves_the_server(browser: Browser, servers: Servers) -> Non
     page.on("request", lambda request: asked.append(request.url))
     answer = page.goto(servers.open.url)
     page.locator("input[value=demo]").check()
-    expect(page.locator("#count")).to_contain_text("characters", timeout=30_000)
+    expect(page.locator("#count")).to_contain_text("characters")
     page.locator("input[value=own]").check()
     page.locator("#text").fill("Trains leave at noon.")
     page.locator("#rank").click()

@@ -247,8 +247,11 @@ async def test_event_loop_is_never_held(embedded: Reranker) -> None:
         await work
         return worst
 
-    # A loop that is held is held each time; the best of a few leaves out what the machine does.
-    assert min([await longest_gap() for _ in range(3)]) < 0.05
+    # A held loop is held in every call; other work on the machine spares one of many.
+    for _ in range(30):
+        if (gap := await longest_gap()) < 0.05:
+            return
+    raise AssertionError(f"the event loop was held for {gap:.3f} s")
 
 
 def test_cache_answers_what_it_has_seen(overlap: WordOverlap) -> None:

@@ -14,6 +14,7 @@ from gpurerank.server.models import ServedModels
 from gpurerank.server.options import Limits
 from gpurerank.server.refusal import Refusal
 from tests.serving import DOCUMENTS, QUERY, Gate, eventually, options_of, running
+from tests.time_limits import HANG_S
 
 
 class Clock:
@@ -132,7 +133,7 @@ def test_overload_is_429_as_a_whole_and_over_at_once(model_folder: Callable[[str
         statuses: list[int] = []
 
         def ask() -> None:
-            answer = httpx.post(f"{server.url}/v1/rerank", json=body, timeout=60)
+            answer = httpx.post(f"{server.url}/v1/rerank", json=body, timeout=HANG_S)
             statuses.append(answer.status_code)
 
         # 2,000 tokens a second before anything is measured: one has room, and never two.
@@ -148,7 +149,7 @@ def test_overload_is_429_as_a_whole_and_over_at_once(model_folder: Callable[[str
         assert gate.calls == 1
         gate.open.set()
         for thread in threads:
-            thread.join(60)
+            thread.join(HANG_S)
         assert statuses == [200]
         assert server.post("/v1/rerank", large).status_code == 200
         assert server.sample("gpurerank_queued_tokens") == 0

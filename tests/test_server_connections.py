@@ -21,9 +21,10 @@ from gpurerank import Reranker
 from gpurerank.server.models import ServedModels
 from gpurerank.server.options import Limits
 from tests.serving import DOCUMENTS, QUERY, Gate, Running, eventually, options_of, running
+from tests.time_limits import HANG_S
 
 ASKED = {"query": QUERY, "documents": DOCUMENTS}
-LIMITS = Limits(header_s=0.3, body_s=0.3, body_bytes=1 << 20, header_bytes=8_000)
+LIMITS = Limits(header_s=1.0, body_s=1.0, body_bytes=1 << 20, header_bytes=8_000)
 START = b"POST /v1/rerank HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
 
 
@@ -58,7 +59,8 @@ def test_headers_that_drip_are_closed_too(server: Running) -> None:
         connection.settimeout(0.02)
         connection.sendall(START)
         closed = False
-        for _ in range(200):
+        # Fewer bytes than the limit, over more time than the deadline.
+        for _ in range(800):
             try:
                 connection.sendall(b"X-A: b\r\n")
                 closed = connection.recv(100) == b""
@@ -239,7 +241,7 @@ def test_while_it_drains_what_was_accepted_is_answered(model_folder: Callable[[s
         gate.open.set()
         begun.sendall(text)
         assert to_the_end(begun).startswith(b"HTTP/1.1 200")
-        assert asked.result(30).status_code == 200
+        assert asked.result(HANG_S).status_code == 200
         begun.close()
 
 
@@ -251,7 +253,7 @@ def test_the_drain_limit_ends_what_takes_longer(model_folder: Callable[[str], st
             asked = threads.submit(server.post, "/v1/rerank", ASKED)
             eventually(lambda: gate.calls == 1)
             server.server.should_exit = True
-            answer = asked.result(30)
+            answer = asked.result(HANG_S)
             assert answer.status_code == 503
             assert answer.json()["error"]["code"] == "draining"
             gate.open.set()
@@ -285,7 +287,7 @@ def process(model_folder: Callable[[str], str]) -> Iterator[tuple[subprocess.Pop
     yield started, url
     if started.poll() is None:
         started.kill()
-    started.wait(30)
+    started.wait(HANG_S)
     started.stderr.close()
 
 
@@ -312,7 +314,7 @@ def test_who_comes_as_the_server_ends_is_told(
             time.sleep(0.2)
 
         loop.call_soon_threadsafe(arrive)
-        server.ended.result(20)
+        server.ended.result(HANG_S)
         with come[0] as connection:
             assert to_the_end(connection)[:13] in (b"HTTP/1.1 200 ", b"HTTP/1.1 503 ")
 
@@ -329,7 +331,9 @@ def test_sigterm_under_load_answers_what_was_accepted(
     def ask() -> None:
         while not stop.is_set():
             try:
-                answered.append(httpx.post(f"{url}/v1/rerank", json=large, timeout=60).status_code)
+                answered.append(
+                    httpx.post(f"{url}/v1/rerank", json=large, timeout=HANG_S).status_code
+                )
             except httpx.ConnectError:
                 return
             except httpx.HTTPError as error:
@@ -341,20 +345,20 @@ def test_sigterm_under_load_answers_what_was_accepted(
         thread.start()
     eventually(lambda: len(answered) > 4)
     # Whoever is killed in the middle of a request takes nobody along.
-    script = f"import httpx; httpx.post('{url}/v1/rerank', json={large!r}, timeout=60)"
+    script = f"import httpx; httpx.post('{url}/v1/rerank', json={large!r}, timeout={HANG_S})"
     killed = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
     eventually(lambda: len(answered) > 12)
     killed.kill()
-    killed.wait(30)
+    killed.wait(HANG_S)
     before = len(answered)
     eventually(lambda: len(answered) > before + 4)
     started.send_signal(signal.SIGTERM)
     asked_at = time.monotonic()
-    _, told = started.communicate(timeout=60)
+    _, told = started.communicate(timeout=HANG_S)
     assert time.monotonic() - asked_at < 25
     stop.set()
     for thread in threads:
-        thread.join(60)
+        thread.join(HANG_S)
     assert started.returncode == 0, told
     assert set(answered) <= {200, 503}
     assert not torn

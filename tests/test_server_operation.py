@@ -28,6 +28,7 @@ from tests.serving import (
     options_of,
     running,
 )
+from tests.time_limits import HANG_S
 
 ASKED = {"query": QUERY, "documents": DOCUMENTS}
 MARKER = "xylophone"
@@ -88,13 +89,13 @@ def test_probes_answer_while_the_model_works(model_folder: Callable[[str], str])
         asked.start()
         eventually(lambda: gate.calls == 1)
         for path in ("/livez", "/readyz", "/metrics"):
-            assert server.client.get(path, timeout=5).status_code == 200
+            assert server.client.get(path, timeout=HANG_S).status_code == 200
         assert server.client.get("/livez").json()["heartbeat_age_s"] == {"mini (bi-encoder)": 0.0}
         server.service.draining = True
         assert server.client.get("/readyz").status_code == 503
         assert server.client.get("/livez").status_code == 200
         gate.open.set()
-        asked.join(30)
+        asked.join(HANG_S)
 
 
 def test_late_interaction_is_watched_beside_its_model(model_folder: Callable[[str], str]) -> None:

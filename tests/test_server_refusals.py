@@ -31,6 +31,7 @@ from tests.serving import (
     options_of,
     running,
 )
+from tests.time_limits import HANG_S
 
 KEY = "a-key-of-some-length"
 LIMITS = Limits(body_bytes=4_000, passages=5, passage_chars=300, query_chars=100)
@@ -280,8 +281,8 @@ def test_a_lost_device_ends_the_server_with_a_failure(model_folder: Callable[[st
         for path in ("/readyz", "/livez"):
             assert httpx.get(f"{server.url}{path}").status_code == 503
         gate.open.set()
-        assert other.result(30).status_code == 200
-        assert isinstance(server.ended.exception(30), DeviceError)
+        assert other.result(HANG_S).status_code == 200
+        assert isinstance(server.ended.exception(HANG_S), DeviceError)
 
 
 @pytest.mark.parametrize(

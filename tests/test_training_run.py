@@ -25,6 +25,7 @@ from gpurerank.training.hyperparameters import Source, TrainOptions
 from gpurerank.training.ship import ship
 from gpurerank.training.training_run import _blend, train
 from gpurerank.training.training_sources import read, read_pairs, subset
+from tests.time_limits import HANG_S
 
 TOPICS = ("cats", "rivers", "violins", "taxes", "bread", "glaciers", "chess", "bees")
 
@@ -96,7 +97,7 @@ def test_a_killed_run_goes_on_to_the_same_result(options: TrainOptions, pairs: P
     environment = {**os.environ, "COLUMNS": "120"}
     with (options.output.parent / "stderr").open("w") as errors:
         first = subprocess.Popen(arguments, stderr=errors, env=environment)
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + HANG_S
         while not list(options.checkpoints.glob("checkpoint-*/trainer_state.json")):
             assert first.poll() is None, (options.output.parent / "stderr").read_text()
             assert time.monotonic() < deadline
@@ -105,7 +106,7 @@ def test_a_killed_run_goes_on_to_the_same_result(options: TrainOptions, pairs: P
         first.wait()
     assert not (options.output / "report.json").exists()
     second = subprocess.run(
-        arguments, capture_output=True, text=True, env=environment, timeout=110, check=True
+        arguments, capture_output=True, text=True, env=environment, timeout=HANG_S, check=True
     )
     assert "mined already" in second.stderr
     assert "after" in second.stdout
