@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,7 @@ def test_doctor_reports_and_fails_where_something_is_wrong(here: InProcess) -> N
 
 def test_a_damaged_weight_file_is_named(tmp_path: Path) -> None:
     script = f"""
+from importlib.metadata import version
 from pathlib import Path
 import shutil, gpurerank
 from gpurerank.models import embedded
@@ -183,3 +185,18 @@ def test_a_folder_with_nothing_to_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.txt").write_bytes(b"\xff\xff")
     with pytest.raises(DataError, match=r"not readable: bad\.txt"):
         folder(tmp_path)
+
+
+def test_the_version_is_printed_without_torch() -> None:
+    result = gpurerank("--version")
+    assert (result.returncode, result.stdout) == (0, f"gpurerank {version('gpurerank')}\n")
+    script = (
+        "import sys; sys.argv = ['gpurerank', '--version']\n"
+        "from gpurerank import cli\n"
+        "try: cli.main()\n"
+        "finally: print({'torch', 'transformers'} & set(sys.modules))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG_S
+    )
+    assert loaded.stdout.splitlines()[1] == "set()"

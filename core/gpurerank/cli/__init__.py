@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
+from gpurerank import __version__
 from gpurerank.cli.bench import bench
-from gpurerank.cli.console import err
+from gpurerank.cli.console import err, out
 from gpurerank.cli.demo import demo
 from gpurerank.cli.doctor import doctor
 from gpurerank.cli.eval import evaluate
@@ -25,6 +27,25 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        out.print(f"gpurerank {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options_of_all_commands(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None: ...
+
+
 for command in (demo, rank, doctor, bench, train, serve, score):
     app.command()(command)
 app.command("eval")(evaluate)
