@@ -73,13 +73,19 @@ def test_family_runs_packed(family: str, model_folder: Callable[[str], str]) -> 
 
 
 @pytest.mark.parametrize("family", OWN_LAYERS)
-def test_own_layers_in_bfloat16_stay_near_float32(
+def test_own_layers_in_bfloat16_are_as_exact_as_the_models_layers_in_bfloat16(
     family: str, model_folder: Callable[[str], str]
 ) -> None:
-    exact = run(pair_model(model_folder(family)), PAIRS)
-    model = pair_model(model_folder(family), "bfloat16")
+    folder = model_folder(family)
+    float32_logits = run(pair_model(folder), PAIRS)
+    model = pair_model(folder, "bfloat16")
     assert isinstance(model._model.base_model.encoder, PackedEncoder)
-    np.testing.assert_allclose(run(model, PAIRS), exact, rtol=0, atol=0.04 * np.abs(exact).max())
+    reference = Reference(folder, device="cpu", model_kwargs={"dtype": torch.bfloat16})
+    padded_logits = reference.predict(PAIRS, activation_fn=_identity())
+    # The order of summation differs from processor to processor, and with it the rounding.
+    padded_error = np.abs(padded_logits - float32_logits).max()
+    packed_error = np.abs(run(model, PAIRS) - float32_logits).max()
+    assert packed_error <= max(3 * padded_error, 0.04 * float32_logits.std())
 
 
 @pytest.mark.parametrize("family", OWN_LAYERS)
