@@ -14,6 +14,7 @@ from sentence_transformers.base.modules import Transformer
 from torch import Tensor
 
 from gpurerank.errors import ModelNotFoundError, WeightsError
+from gpurerank.models.precision import convert_weights
 
 NAME = "embedded"
 MAX_LENGTH = 512
@@ -89,7 +90,7 @@ def load_cross_encoder(device: str, dtype: torch.dtype) -> CrossEncoder:
     check_sha256(DELTA_FILE, delta_sha256())
     model = with_new_head(folder, device)
     apply_delta(model, load_delta(DELTA_FILE))
-    model.to(dtype=dtype)
+    convert_weights(model, dtype)
     return model
 
 

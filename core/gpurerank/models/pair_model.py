@@ -26,6 +26,7 @@ from gpurerank.models.memory import guarded
 from gpurerank.models.packing import PackedRow, Prefix, Tokens, pack
 from gpurerank.models.padding import PaddedBlock, pad, pad_alike
 from gpurerank.models.pooling import HeadAdapter, last_tokens
+from gpurerank.models.precision import convert_weights
 from gpurerank.models.prefixes import common_prefixes
 from gpurerank.models.probe import agrees, position_offset, probe_packed
 from gpurerank.models.runner import RowRunner, in_order
@@ -101,7 +102,7 @@ class PairModel:
         self.why_padded = self._probe()
         self.packed = self.why_padded is None
         self.lanes = devices.lanes_of(self.device, self.max_length) if self.packed else 1
-        self._scorer.to(dtype=self.dtype)
+        convert_weights(self._scorer, self.dtype)
         self._rows = RowRunner(self._packed, self.device, self._position_offset)
 
     @property

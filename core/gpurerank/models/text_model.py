@@ -20,6 +20,7 @@ from gpurerank.models.loading import ModelSpec, alike, fingerprint, load_sentenc
 from gpurerank.models.memory import guarded
 from gpurerank.models.packing import Layout, PackedRow, Tokens, pack
 from gpurerank.models.pooling import POOLERS, first_tokens
+from gpurerank.models.precision import convert_weights
 from gpurerank.models.probe import position_offset, probe_packed
 from gpurerank.models.remembered import RememberedRows
 from gpurerank.models.runner import RowRunner, in_order
@@ -82,7 +83,7 @@ class TextModel:
         self.why_padded = self._probe()
         self.packed = self.why_padded is None
         self.lanes = devices.lanes_of(self.device, self.max_length) if self.packed else 1
-        self._encoder.to(dtype=self.dtype)
+        convert_weights(self._encoder, self.dtype)
         if self.packed:
             self._rows = RowRunner(self._packed, self.device, self.position_offset)
 
