@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from gpurerank.server.models import ServedModels
 from gpurerank.server.options import Named, ServerOptions
@@ -66,6 +67,13 @@ def options_of(folder: str, **others: Any) -> ServerOptions:
         "dtype": "float32",
     }
     return ServerOptions(**{**plain, **others})
+
+
+def routes_of(app: FastAPI) -> list[APIRoute]:
+    """Every route of an application, those of its routers included."""
+    routers = [getattr(route, "original_router", None) for route in app.routes]
+    routes = [*app.routes, *(route for router in routers if router for route in router.routes)]
+    return [route for route in routes if isinstance(route, APIRoute)]
 
 
 @contextmanager

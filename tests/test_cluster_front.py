@@ -46,10 +46,13 @@ class Dying:
             await send({"type": "http.response.start", "status": 200, "headers": []})
 
 
-async def ask(proxy: Proxy, path: str = "/v1/rerank", method: str = "POST") -> httpx.Response:
+async def ask(
+    proxy: Proxy, path: str = "/v1/rerank", method: str = "POST", body: bytes = BODY
+) -> httpx.Response:
     async def chunks() -> AsyncIterator[bytes]:
-        for start in range(0, len(BODY), 10):
-            yield BODY[start : start + 10]
+        size = -(-len(body) // 4)
+        for start in range(0, len(body), size):
+            yield body[start : start + size]
 
     transport = httpx.ASGITransport(proxy)
     async with httpx.AsyncClient(transport=transport, base_url="http://serve") as client:
@@ -79,6 +82,18 @@ async def test_a_request_too_large_to_hold_is_sent_once() -> None:
     assert answer.json()["error"]["code"] == "lost"
     assert proxy.bodies == [BODY]
     assert proxy.travelled == [None]
+
+
+async def test_bodies_over_what_is_kept_together_are_sent_once() -> None:
+    proxy = Dying(2)
+    front = Front(proxy, kept_bytes_together=100_000)
+    large = b" " * 1_000_000
+    assert (await ask(front, body=large)).json()["error"]["code"] == "lost"
+    assert (proxy.bodies, proxy.travelled) == ([large], [None])
+    # What was kept of it is free again, and a body of a usual size is kept at any time.
+    answer = await ask(front)
+    assert answer.json() == {"read": len(BODY)}
+    assert proxy.travelled == [None, BODY, BODY]
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi.routing import APIRoute
 
 from gpurerank import Reranker
 from gpurerank.errors import (
@@ -29,6 +28,7 @@ from tests.serving import (
     Running,
     eventually,
     options_of,
+    routes_of,
     running,
 )
 from tests.time_limits import HANG_S
@@ -175,10 +175,18 @@ def test_another_media_type_is_415(server: Running, kind: str) -> None:
     assert server.client.post("/rerank", content=b"", headers=packed).status_code == 415
 
 
-def test_a_media_type_with_charset_or_none_is_taken(server: Running) -> None:
-    for headers in ({"content-type": "Application/JSON; charset=utf-8"}, {}):
+def test_a_media_type_with_charset_is_taken(server: Running) -> None:
+    for kind in ("Application/JSON; charset=utf-8", "application/vnd.api+json"):
+        headers = {"content-type": kind}
         answer = server.client.post("/v1/rerank", content=json.dumps(ASKED), headers=headers)
         assert answer.status_code == 200
+
+
+def test_a_body_without_a_media_type_is_415_on_every_inference_path(server: Running) -> None:
+    for path in inference_paths(server):
+        answer = server.client.post(path, content=json.dumps(ASKED))
+        assert answer.status_code == 415, path
+        assert "Content-Type: application/json" in answer.json()["message"]
 
 
 def test_another_path_is_404_and_another_method_405(server: Running) -> None:
@@ -213,12 +221,15 @@ def test_every_inference_route_asks_for_the_key(locked: Running) -> None:
 
 def test_no_route_of_the_app_is_forgotten(locked: Running) -> None:
     free = {"/", "/livez", "/readyz", "/health", "/metrics"}
-    for route in locked.app.routes:
-        path = getattr(route, "path", "")
-        if not isinstance(route, APIRoute) or path in free or path.startswith("/playground"):
+    checked = 0
+    for route in routes_of(locked.app):
+        path = route.path
+        if path in free or path.startswith("/playground"):
             continue
+        checked += 1
         for method in route.methods:
             assert locked.client.request(method, path).status_code == 401, path
+    assert checked >= 14
 
 
 @pytest.mark.parametrize(
@@ -232,8 +243,9 @@ def test_no_route_of_the_app_is_forgotten(locked: Running) -> None:
     ],
 )
 def test_the_key_is_taken_as_clients_send_it(locked: Running, headers: dict[bytes, bytes]) -> None:
+    json_headers = {**headers, b"content-type": b"application/json"}
     for path in inference_paths(locked):
-        answer = locked.client.post(path, content=b"{}", headers=headers)
+        answer = locked.client.post(path, content=b"{}", headers=json_headers)
         assert answer.status_code == 422, path
 
 

@@ -10,6 +10,7 @@ package's models work.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,8 +28,11 @@ PATHS = (
 )  # fmt: skip
 # A request that kills whatever works on it is given up soon.
 _ATTEMPTS = 3
-# What a replica takes by default.
+# What a replica takes by default, and what a proxy keeps of all requests together.
 _KEPT_BYTES = 32 << 20
+_KEPT_BYTES_TOGETHER = 128 << 20
+# Bytes of each body that are kept whatever the others hold.
+_FREE_BYTES = 64 << 10
 _BODY_S = 30.0
 
 _OF_SERVE = {
@@ -56,24 +60,35 @@ class Front:
 
     Args:
         app: The proxy.
-        kept_bytes: Of a request's body; what is larger is sent once, while it arrives.
-        body_s: Until the body has arrived.
+        kept_bytes: Bytes that are kept of a request's body; what is larger is sent once, while it
+            arrives.
+        kept_bytes_together: Bytes that are kept of all bodies; while they are, what comes beside
+            them is sent once, too.
+        body_s: Seconds until the body has arrived.
     """
 
     def __init__(
-        self, app: ASGIApp, kept_bytes: int = _KEPT_BYTES, body_s: float = _BODY_S
+        self,
+        app: ASGIApp,
+        kept_bytes: int = _KEPT_BYTES,
+        kept_bytes_together: int = _KEPT_BYTES_TOGETHER,
+        body_s: float = _BODY_S,
     ) -> None:
         self._app = app
         self._body_s = body_s
         self._kept_bytes = kept_bytes
+        self._memory = _Memory(kept_bytes_together)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on, as often as it takes."""
         if scope["type"] != "http" or not is_work(scope):
             await self._app(scope, receive, send)
             return
-        asked = _Asked(receive, self._kept_bytes)
-        refusal = await self._answered(scope, asked, send)
+        asked = _Asked(receive, self._kept_bytes, self._memory)
+        try:
+            refusal = await self._answered(scope, asked, send)
+        finally:
+            asked.forget()
         if refusal is not None:
             await refusal.response()(scope, receive, send)
 
@@ -103,24 +118,46 @@ def is_work(scope: Scope) -> bool:
     return scope["method"] == "POST" and path.endswith(PATHS)
 
 
+@dataclass(slots=True)
+class _Memory:
+    """The bytes of bodies that a proxy keeps, and the most that it may."""
+
+    max_bytes: int
+    held_bytes: int = 0
+
+
 class _Asked:
     """A request that can be read from its beginning again."""
 
-    def __init__(self, receive: Receive, kept_bytes: int) -> None:
+    def __init__(self, receive: Receive, kept_bytes: int, memory: _Memory) -> None:
         self.left = False
         self.whole = False
         self._receive = receive
-        self._most = kept_bytes
+        self._max_bytes = kept_bytes
+        self._memory = memory
+        self._held_bytes = 0
         self._messages: list[Message] = []
 
     async def read(self) -> None:
         """Reads the body to its end, or as far as it may be kept."""
-        held = 0
-        while not self.left and not self.whole and held <= self._most:
+        while not self.left and not self.whole and self._may_keep_more():
             message = await self._next()
             self._messages.append(message)
-            held += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            self._held_bytes += size
+            self._memory.held_bytes += size
             self.whole = not self.left and not message.get("more_body", False)
+
+    def forget(self) -> None:
+        """Gives the memory of the body back."""
+        self._messages.clear()
+        self._memory.held_bytes -= self._held_bytes
+        self._held_bytes = 0
+
+    def _may_keep_more(self) -> bool:
+        if self._memory.held_bytes > self._memory.max_bytes and self._held_bytes > _FREE_BYTES:
+            return False
+        return self._held_bytes <= self._max_bytes
 
     def body(self) -> bytes:
         """What was read."""

@@ -1,135 +1,160 @@
-"""Bodies of requests: read within limits, and strictly what they say."""
+"""Bodies of requests: read within limits of time and memory, parsed off the event loop."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 
+from gpurerank.server.body_scan import BodyScan, Bounds
+from gpurerank.server.json_body import parse_object, validate
 from gpurerank.server.options import Limits
 from gpurerank.server.refusal import Refusal
 
 Body = TypeVar("Body", bound=BaseModel)
-# Of what is wrong with a body; ten thousand documents may all be.
-_MOST_TOLD = 3
+Result = TypeVar("Result")
+# Parsing and checking as much takes under a millisecond, which a thread's hand-over costs too.
+_INLINE_BYTES = 32 << 10
+# The scan of as much takes at most about 3 ms, whatever it holds.
+_SCANNED_BYTES = 64 << 10
+# Bytes of each body that are let in whatever the others hold: requests of a usual size are never
+# refused because of large ones, and the number of connections bounds their sum.
+_FREE_BYTES = 64 << 10
 
 
-async def read_json(request: Request, limits: Limits) -> dict[str, Any]:
-    """The object that a body holds.
+class BodyReader:
+    """Reads the bodies of all requests of a server. Belongs to one event loop.
 
-    Raises:
-        Refusal: It is too large (before it is read whole), too slow, or no strict JSON object.
+    Args:
+        limits: Sizes and times.
+        bounds: What one body may hold.
+
+    Attributes:
+        memory: The bytes of all bodies that are being read or parsed.
     """
-    _check_headers(request, limits)
-    try:
-        body = await asyncio.wait_for(_read(request, limits.body_bytes), limits.body_s)
-    except asyncio.TimeoutError:
-        message = f"the body did not arrive within {limits.body_s:g} s"
-        raise Refusal(408, message, "slow_body") from None
-    except ClientDisconnect:
-        raise Refusal(400, "the client left before its body arrived", "left") from None
-    return parse(body)
 
+    def __init__(self, limits: Limits, bounds: Bounds | None = None) -> None:
+        self.memory = BodyMemory(4 * limits.body_bytes)
+        self._limits = limits
+        self._bounds = bounds or Bounds()
+        # One thread: memory then holds the objects of one large body at a time.
+        self._thread = ThreadPoolExecutor(1, "gpurerank-bodies")
 
-def parse(body: bytes) -> dict[str, Any]:
-    """Strict JSON in UTF-8: no byte order mark, no NaN, no name twice.
+    async def read(self, request: Request, schema: type[Body]) -> Body:
+        """Reads a body and checks it against a schema.
 
-    Raises:
-        Refusal: It is something else.
-    """
-    try:
-        found = json.loads(
-            body.decode("utf-8"),
-            object_pairs_hook=_object,
-            parse_constant=_no_constant,
-            parse_float=_finite,
-            parse_int=_integer,
+        Raises:
+            Refusal: As ``read_object`` and ``check``.
+        """
+        return await self.check(request, schema, await self.read_object(request))
+
+    async def read_object(self, request: Request) -> dict[str, Any]:
+        """Reads the JSON object that a body holds.
+
+        Raises:
+            Refusal: The body is not declared as JSON, too large, too slow, holds too many values,
+                or is not a strict JSON object.
+        """
+        _check_headers(request, self._limits.body_bytes)
+        with self.memory.reserved() as reserve:
+            try:
+                body = await asyncio.wait_for(self._receive(request, reserve), self._limits.body_s)
+            except asyncio.TimeoutError:
+                message = f"the body did not arrive within {self._limits.body_s:g} s"
+                raise Refusal(408, message, "slow_body") from None
+            except ClientDisconnect:
+                raise Refusal(400, "the client left before its body arrived", "left") from None
+            request.state.body_bytes = len(body)
+            return await self._run(len(body), lambda: parse_object(body))
+
+    async def check(self, request: Request, schema: type[Body], values: dict[str, Any]) -> Body:
+        """Checks the object that ``read_object`` gave against a schema.
+
+        Raises:
+            Refusal: A list is too long, or a field is missing, of another type, or out of range.
+        """
+        return await self._run(
+            request.state.body_bytes, lambda: validate(schema, values, self._limits.passages)
         )
-    except UnicodeDecodeError:
-        raise Refusal(422, "the body is not UTF-8", "not_json") from None
-    except RecursionError:
-        raise Refusal(422, "the body is nested too deeply", "not_json") from None
-    except ValueError as error:
-        # A decoder's own message names a place and not the text there.
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise Refusal(422, f"the body is not strict JSON: {reason}", "not_json") from None
-    if not isinstance(found, dict):
-        message = f"the body is a JSON {type(found).__name__}; send an object"
-        raise Refusal(422, message, "not_json")
-    return found
+
+    async def _receive(self, request: Request, reserve: Callable[[int], None]) -> bytearray:
+        body = bytearray()
+        scan = BodyScan(self._bounds)
+        async for chunk in request.stream():
+            if len(body) + len(chunk) > self._limits.body_bytes:
+                raise _too_large(self._limits.body_bytes)
+            reserve(len(chunk))
+            for start in range(0, len(chunk), _SCANNED_BYTES):
+                if start:
+                    # A proxy may hand over the whole body at once.
+                    await asyncio.sleep(0)
+                scan.feed(chunk[start : start + _SCANNED_BYTES])
+            body += chunk
+        return body
+
+    async def _run(self, size: int, work: Callable[[], Result]) -> Result:
+        if size <= _INLINE_BYTES:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
-def checked(model: type[Body], found: dict[str, Any]) -> Body:
-    """The body as a schema's object.
+class BodyMemory:
+    """Bounds the bytes of all bodies that are being read or parsed.
 
-    Raises:
-        Refusal: A field is missing, of another type, or out of range.
+    Args:
+        max_bytes: Of all bodies together, beyond the first 64 KiB of each.
+
+    Attributes:
+        held_bytes: What is held now.
     """
-    try:
-        return model.model_validate(found)
-    except ValidationError as error:
-        found_wrong = error.errors(include_input=False, include_url=False)
-        told = dict.fromkeys(f"{_place(each['loc'])}: {_said(each['msg'])}" for each in found_wrong)
-        raise Refusal(422, "; ".join(list(told)[:_MOST_TOLD]), "invalid") from None
+
+    def __init__(self, max_bytes: int) -> None:
+        self.held_bytes = 0
+        self._max_bytes = max_bytes
+
+    @contextmanager
+    def reserved(self) -> Iterator[Callable[[int], None]]:
+        """Gives what reserves memory for one body; all of it is free again afterwards."""
+        size = 0
+
+        def reserve(count: int) -> None:
+            nonlocal size
+            if size + count > _FREE_BYTES and self.held_bytes + count > self._max_bytes:
+                raise Refusal(
+                    429,
+                    f"bodies of other requests hold {self.held_bytes:,} bytes of the"
+                    f" {self._max_bytes:,} that may be read at the same time; try again",
+                    "overloaded",
+                    retry_after_s=1,
+                    closes_connection=True,
+                )
+            size += count
+            self.held_bytes += count
+
+        try:
+            yield reserve
+        finally:
+            self.held_bytes -= size
 
 
-def _place(location: tuple[int | str, ...]) -> str:
-    # Where a field may be one of several types pydantic names the type between.
-    parts = [str(p) for p in location if isinstance(p, int) or (p.isidentifier() and p.islower())]
-    return ".".join(parts) or "the body"
-
-
-def _said(message: str) -> str:
-    return message.removeprefix("Value error, ").split(" or instance of ")[0]
-
-
-def _check_headers(request: Request, limits: Limits) -> None:
-    kind = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
+def _check_headers(request: Request, max_bytes: int) -> None:
+    # A missing type counts as wrong: pages of other sites may send such a body without asking.
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind not in ("application/json", "text/json") and not kind.endswith("+json"):
-        raise Refusal(415, f"the body is {kind!r}; send application/json", "not_json")
+        declared = f"is declared as {kind[:100]!r}" if kind else "has no Content-Type"
+        message = f"the body {declared}; send the header Content-Type: application/json"
+        raise Refusal(415, message, "not_json")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Refusal(415, "the body is compressed; send it as it is", "not_json")
+        raise Refusal(415, "the body is compressed; send it uncompressed", "not_json")
     length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > limits.body_bytes:
-        raise _too_large(limits.body_bytes)
+    if length.isdigit() and int(length) > max_bytes:
+        raise _too_large(max_bytes)
 
 
-async def _read(request: Request, most: int) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise _too_large(most)
-    return bytes(body)
-
-
-def _too_large(most: int) -> Refusal:
-    return Refusal(413, f"the body is over {most:,} bytes; send fewer passages", "too_large")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice in an object")
-    return found
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _integer(text: str) -> int:
-    # Python converts at most 4,300 digits, and says so in words for programmers.
-    if len(text) > 400:
-        raise ValueError("a number has too many digits")
-    return int(text)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise ValueError("a number is too large")
-    return value
+def _too_large(max_bytes: int) -> Refusal:
+    return Refusal(413, f"the body is over {max_bytes:,} bytes; send fewer passages", "too_large")

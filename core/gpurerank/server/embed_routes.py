@@ -17,7 +17,6 @@ from gpurerank.server.answers import (
     EmbeddingAnswer,
     usage,
 )
-from gpurerank.server.bodies import checked, read_json
 from gpurerank.server.refusal import Refusal
 from gpurerank.server.routing import inference_router, route, service_of
 from gpurerank.server.schemas import (
@@ -36,7 +35,7 @@ router = inference_router()
 async def embeddings(request: Request) -> JSON:
     """OpenAI's embeddings, as numbers or as base64 of little-endian float32."""
     service = service_of(request)
-    asked = checked(OpenAIEmbeddingRequest, await read_json(request, service.limits))
+    asked = await service.bodies.read(request, OpenAIEmbeddingRequest)
     encoder = service.models.embedder(asked.model)
     if asked.dimensions is not None and asked.dimensions != encoder.dim:
         raise Refusal(
@@ -66,7 +65,7 @@ async def embed(request: Request) -> JSON:
     """text-embeddings-inference's embed; vectors have length 1 unless ``normalize`` is false."""
     service = service_of(request)
     request.state.as_text_embeddings_inference = True
-    asked = checked(EmbedRequest, await read_json(request, service.limits))
+    asked = await service.bodies.read(request, EmbedRequest)
     encoder = service.models.embedder(None)
     vectors, _ = await _embed(
         service, request, encoder, asked.texts, "inputs", query=is_query(asked.prompt_name)
@@ -81,7 +80,7 @@ async def embed(request: Request) -> JSON:
 async def embed_cohere(request: Request) -> JSON:
     """Cohere's embed, version 2; as float numbers."""
     service = service_of(request)
-    asked = checked(CohereEmbedRequest, await read_json(request, service.limits))
+    asked = await service.bodies.read(request, CohereEmbedRequest)
     return await _cohere(service, request, asked, "2", by_type=True)
 
 
@@ -89,7 +88,7 @@ async def embed_cohere(request: Request) -> JSON:
 async def embed_cohere_v1(request: Request) -> JSON:
     """Cohere's embed, version 1: a plain list of vectors, unless types are asked for."""
     service = service_of(request)
-    asked = checked(CohereEmbedRequest, await read_json(request, service.limits))
+    asked = await service.bodies.read(request, CohereEmbedRequest)
     return await _cohere(service, request, asked, "1", by_type=bool(asked.embedding_types))
 
 

@@ -26,12 +26,15 @@ class Refusal(Exception):
         message: What is wrong and what to change; holds no passage text.
         code: Of the reason, for programs and for the metrics.
         retry_after_s: When it is worth to try again, or None.
+        closes_connection: Whether the connection ends with the answer, because the rest of the
+            body is not read.
     """
 
     status: int
     message: str
     code: str
     retry_after_s: float | None = None
+    closes_connection: bool = False
 
     def response(self, *, as_text_embeddings_inference: bool = False) -> JSONResponse:
         """The answer: ``error`` is an object, or for text-embeddings-inference a string."""
@@ -48,8 +51,9 @@ class Refusal(Exception):
         headers = {}
         if self.retry_after_s is not None:
             headers["Retry-After"] = str(max(1, math.ceil(self.retry_after_s)))
-        if self.status in (408, 413) or self.code == "draining":
-            # What is left of the body is not read; and who drains keeps no connection.
+        closes = self.closes_connection or self.status in (408, 413)
+        if closes or self.code == "draining":
+            # A server that shuts down keeps no connection either.
             headers["Connection"] = "close"
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
@@ -59,6 +63,7 @@ class Refusal(Exception):
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
+    403: "permission_error",
     404: "not_found_error",
     405: "invalid_request_error",
     408: "timeout_error",

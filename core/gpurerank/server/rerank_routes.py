@@ -17,7 +17,6 @@ from gpurerank.server.answers import (
     TextResult,
     usage,
 )
-from gpurerank.server.bodies import checked, read_json
 from gpurerank.server.refusal import Refusal
 from gpurerank.server.routing import inference_router, route, service_of
 from gpurerank.server.schemas import RankRequest, RerankRequest, ScoreRequest, TextsRequest
@@ -31,7 +30,7 @@ router = inference_router()
 async def rerank_cohere(request: Request) -> JSON:
     """Cohere's rerank, version 2."""
     service = service_of(request)
-    asked = checked(RerankRequest, await read_json(request, service.limits))
+    asked = await service.bodies.read(request, RerankRequest)
     ranked, tokens = await _rerank(service, request, asked)
     return JSON(
         {
@@ -46,7 +45,7 @@ async def rerank_cohere(request: Request) -> JSON:
 async def rerank(request: Request) -> JSON:
     """Rerank as Cohere v1, Jina, Voyage, Xinference and LiteLLM ask for it."""
     service = service_of(request)
-    asked = checked(RerankRequest, await read_json(request, service.limits))
+    asked = await service.bodies.read(request, RerankRequest)
     return await _rerank_answer(service, request, asked)
 
 
@@ -54,11 +53,12 @@ async def rerank(request: Request) -> JSON:
 async def rerank_or_texts(request: Request) -> JSON:
     """With ``documents`` as ``/v1/rerank``; with ``texts`` as text-embeddings-inference."""
     service = service_of(request)
-    found = await read_json(request, service.limits)
-    if "texts" not in found:
-        return await _rerank_answer(service, request, checked(RerankRequest, found))
+    values = await service.bodies.read_object(request)
+    if "texts" not in values:
+        body = await service.bodies.check(request, RerankRequest, values)
+        return await _rerank_answer(service, request, body)
     request.state.as_text_embeddings_inference = True
-    asked = checked(TextsRequest, found)
+    asked = await service.bodies.check(request, TextsRequest, values)
     ranked, _ = await _rank(service, request, None, asked.query, asked.texts, "texts")
     return JSON([_text_result(passage, asked) for passage in ranked])
 
@@ -67,7 +67,7 @@ async def rerank_or_texts(request: Request) -> JSON:
 async def score(request: Request) -> JSON:
     """The score of vLLM: one query with each passage, or as many of both, side by side."""
     service = service_of(request)
-    asked = checked(ScoreRequest, await read_json(request, service.limits))
+    asked = await service.bodies.read(request, ScoreRequest)
     queries, passages = asked.sides() or ([], [])
     service.check_texts(passages, "documents")
     pairs = _pairs(queries, passages)
@@ -96,7 +96,7 @@ async def score(request: Request) -> JSON:
 async def rank(request: Request) -> JSON:
     """This package's own: logits, spans, where each passage came from, the time of each stage."""
     service = service_of(request)
-    asked = checked(RankRequest, await read_json(request, service.limits))
+    asked = await service.bodies.read(request, RankRequest)
     service.check_query(asked.query)
     service.check_texts(asked.passages, "passages")
     ranker = service.models.ranker(asked.method, asked.model, asked.candidates)

@@ -12,10 +12,14 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 def _readable(value: Any) -> Any:
     """Half of a surrogate pair is no character, and no tokenizer takes it: U+FFFD in its place."""
-    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", value) if isinstance(value, str) else value
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", value)
 
 
 Text = Annotated[str, BeforeValidator(_readable)]
+# Every list of a schema has fail_fast: a body may hold half a million wrong items.
+Texts = Annotated[list[Text], Field(fail_fast=True)]
 # What the page tells and the service checks, which answers an empty list with 400.
 _NOT_BLANK: dict[str, Any] = {"minLength": 1, "pattern": r"\S"}
 _SOME: dict[str, Any] = {"minItems": 1}
@@ -40,7 +44,9 @@ class RerankRequest(Schema):
 
     model: Text | None = None
     query: Query
-    documents: list[Text | TextDocument] = Field(json_schema_extra=_SOME)
+    documents: Annotated[list[Text | TextDocument], Field(fail_fast=True)] = Field(
+        json_schema_extra=_SOME
+    )
     top_n: TopN | None = None
     top_k: TopN | None = Field(default=None, description="Voyage's name for top_n.")
     return_documents: bool | None = None
@@ -59,7 +65,7 @@ class TextsRequest(Schema):
     """text-embeddings-inference's rerank."""
 
     query: Query
-    texts: list[Text] = Field(json_schema_extra=_SOME)
+    texts: Texts = Field(json_schema_extra=_SOME)
     raw_scores: bool | None = Field(default=None, description="Logits in place of scores.")
     return_text: bool | None = None
     truncate: bool | None = Field(default=None, description="Accepted; nothing is cut.")
@@ -76,10 +82,10 @@ class ScoreRequest(Schema):
     )
 
     model: Text | None = None
-    text_1: Text | list[Text] | None = None
-    text_2: Text | list[Text] | None = None
-    queries: Text | list[Text] | None = None
-    documents: Text | list[Text] | None = None
+    text_1: Text | Texts | None = None
+    text_2: Text | Texts | None = None
+    queries: Text | Texts | None = None
+    documents: Text | Texts | None = None
 
     @model_validator(mode="after")
     def _one_pair_of_names(self) -> ScoreRequest:
@@ -99,7 +105,7 @@ class RankRequest(Schema):
     """This package's own: everything that a ranking knows of itself."""
 
     query: Query
-    passages: list[Text] = Field(json_schema_extra=_SOME)
+    passages: Texts = Field(json_schema_extra=_SOME)
     model: Text | None = None
     method: Literal["cross-encoder", "bi-encoder", "cascade"] = "cross-encoder"
     candidates: Annotated[int, Field(ge=1)] = Field(
@@ -112,7 +118,7 @@ class RankRequest(Schema):
 class OpenAIEmbeddingRequest(Schema):
     """OpenAI's embeddings."""
 
-    input: Text | list[Text]
+    input: Text | Texts
     model: Text | None = None
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None
@@ -128,7 +134,7 @@ class OpenAIEmbeddingRequest(Schema):
 class EmbedRequest(Schema):
     """text-embeddings-inference's embed."""
 
-    inputs: Text | list[Text]
+    inputs: Text | Texts
     normalize: bool | None = None
     truncate: bool | None = None
     prompt_name: Text | None = Field(default=None, description="'query' or 'passage'.")
@@ -142,10 +148,10 @@ class EmbedRequest(Schema):
 class CohereEmbedRequest(Schema):
     """Cohere's embed, version 2."""
 
-    texts: list[Text] = Field(json_schema_extra=_SOME)
+    texts: Texts = Field(json_schema_extra=_SOME)
     model: Text | None = None
     input_type: Text | None = None
-    embedding_types: list[Literal["float"]] | None = None
+    embedding_types: Annotated[list[Literal["float"]], Field(fail_fast=True)] | None = None
     truncate: Text | None = None
 
 

@@ -12,6 +12,8 @@ from starlette.requests import Request
 
 from gpurerank.calls import Call, calling
 from gpurerank.server.admission import Admission, estimated_tokens
+from gpurerank.server.bodies import BodyReader
+from gpurerank.server.json_body import too_many_items
 from gpurerank.server.metrics import Metrics
 from gpurerank.server.models import ServedModels
 from gpurerank.server.options import ServerOptions
@@ -30,6 +32,7 @@ class Service:
 
     Attributes:
         limits: What comes from outside is held to.
+        bodies: Reads the bodies of requests.
         draining: Whether it takes no more work.
         in_flight: Requests that were accepted and are not answered.
         lost: Whether a device answers no more, which only a new process mends.
@@ -38,6 +41,7 @@ class Service:
     def __init__(self, options: ServerOptions, models: ServedModels) -> None:
         self.options = options
         self.limits = options.limits
+        self.bodies = BodyReader(options.limits)
         self.models = models
         self.metrics = Metrics(models)
         self.admission = Admission(options.limits.queued_s)
@@ -106,12 +110,7 @@ class Service:
         if not passages:
             raise Refusal(400, f"{field}: the list is empty", "empty")
         if len(passages) > self.limits.passages:
-            raise Refusal(
-                413,
-                f"{field}: {len(passages):,} are over the limit of {self.limits.passages:,};"
-                " send them in parts",
-                "too_large",
-            )
+            raise too_many_items(field, len(passages), self.limits.passages)
         for index, passage in enumerate(passages):
             if len(passage) > self.limits.passage_chars:
                 raise _too_long(f"{field}.{index}", len(passage), self.limits.passage_chars)
