@@ -36,6 +36,22 @@ def serve(
     open_to_all: Annotated[
         bool, typer.Option("--open-to-all", help="Listen beyond this machine without a key.")
     ] = False,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="Web site whose pages may send requests, such as https://search.example.com; may"
+            " be repeated. * allows every site.",
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name that the Host header of a request may have, beside those of this machine;"
+            " may be repeated. * allows every name.",
+        ),
+    ] = None,
     max_length: Annotated[int, typer.Option(help="Tokens of a pair.", min=8)] = 512,
     cached_scores: Annotated[int, typer.Option(help="Scores remembered in memory.", min=0)] = 0,
     max_passages: Annotated[int, typer.Option(help="Of one request.", min=1)] = 10_000,
@@ -82,6 +98,8 @@ def serve(
         port=port,
         api_key=api_key,
         open_to_all=open_to_all,
+        allowed_origins=tuple(allow_origin or ()),
+        allowed_hosts=tuple(allow_host or ()),
         device=device,
         dtype=dtype,
         max_length=max_length,

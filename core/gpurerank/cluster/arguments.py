@@ -19,7 +19,7 @@ def _listed(value: Any) -> Any:
     return [part for part in value.split(",") if part] if isinstance(value, str) else value
 
 
-Models = Annotated[list[str], BeforeValidator(_listed)]
+Names = Annotated[list[str], BeforeValidator(_listed)]
 
 
 class Arguments(BaseModel):
@@ -39,6 +39,8 @@ class Arguments(BaseModel):
         api_key_file: A file with the key, such as a mounted secret. Never the key itself: Serve
             shows arguments to whoever sees its dashboard, its logs or the process list.
         open_to_all: Serve beyond this machine without a key.
+        allowed_origins: Web sites whose pages may send requests, as a list or with commas between.
+        allowed_hosts: Names that the Host header of a request may have, likewise.
         device: As for ``gpurerank serve``, like those that follow.
         dtype: Of the models' arithmetic.
         max_length: Tokens of a pair.
@@ -53,8 +55,8 @@ class Arguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rerankers: Models | None = None
-    embedders: Models | None = None
+    rerankers: Names | None = None
+    embedders: Names | None = None
     replicas: int | None = None
     max_replicas: int | None = None
     num_cpus: float | None = None
@@ -64,6 +66,8 @@ class Arguments(BaseModel):
     max_queued_requests: int | None = None
     api_key_file: Path | None = None
     open_to_all: bool | None = None
+    allowed_origins: Names | None = None
+    allowed_hosts: Names | None = None
     device: str | None = None
     dtype: str | None = None
     max_length: int | None = None
@@ -99,6 +103,8 @@ class Arguments(BaseModel):
             rerankers=tuple(map(Named.parse, self.rerankers or default)),
             embedders=tuple(map(Named.parse, self.embedders or default)),
             api_key=None if self.api_key_file is None else _key(self.api_key_file),
+            allowed_origins=tuple(self.allowed_origins or ()),
+            allowed_hosts=tuple(self.allowed_hosts or ()),
             limits=self._limits(),
             **self._said(("open_to_all", "device", "dtype", "max_length", "cached_scores")),
         )

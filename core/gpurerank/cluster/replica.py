@@ -32,7 +32,8 @@ class RerankReplica:
     """
 
     def __init__(self, options: ServerOptions, host: str | None = None) -> None:
-        replace(options, host=_listening_host() if host is None else host).check()
+        options = replace(options, host=_listening_host() if host is None else host)
+        options.check()
         logs.configure()
         self._models = ServedModels(options)
         self._service = Service(options, self._models)

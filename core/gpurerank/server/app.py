@@ -25,6 +25,7 @@ from gpurerank.server.metrics import Metrics
 from gpurerank.server.refusal import Refusal, of_error
 from gpurerank.server.routing import describe
 from gpurerank.server.service import Service
+from gpurerank.server.site_guard import add_site_guard
 from gpurerank.server.tracing import REQUEST_SPANS
 
 _BODIES = (
@@ -64,6 +65,7 @@ def build_app(service: Service, *, numbered: bool = False) -> FastAPI:
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(GPURerankError, _failed)
     app.add_exception_handler(HTTPException, _no_such_route)
+    add_site_guard(app, service.options, service.metrics)
     app.add_middleware(Observed, service=service, numbered=numbered)
     describe(app, _BODIES)
     return app

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 
 from gpurerank.errors import InputError
+from gpurerank.server.origins import is_loopback, normalize_host, normalize_origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +80,10 @@ class ServerOptions:
         port: Its port; 0 for any that is free.
         api_key: What requests must show; None asks for none.
         open_to_all: Listen beyond this machine without a key.
+        allowed_origins: Web sites whose pages may send requests, such as
+            "https://search.example.com"; "*" for every site.
+        allowed_hosts: Names that the Host header may have. On loopback its own names are allowed in
+            any case, and no others; beyond it every name is, unless some are given here.
         device: As in ``Reranker``.
         dtype: As in ``Reranker``.
         max_length: Tokens of a pair.
@@ -94,6 +98,8 @@ class ServerOptions:
     port: int = 8787
     api_key: str | None = None
     open_to_all: bool = False
+    allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
     device: str = "auto"
     dtype: str = "auto"
     max_length: int = 512
@@ -117,6 +123,10 @@ class ServerOptions:
                 raise InputError(f"two models are called {twice!r}; give NAME=MODEL")
         if not 0 <= self.port <= 65_535:
             raise InputError(f"port is {self.port}; it must be from 0 to 65535")
+        for origin in self.allowed_origins:
+            normalize_origin(origin)
+        for host in self.allowed_hosts:
+            normalize_host(host)
         if self.api_key is not None:
             _check_key(self.api_key)
         if self.api_key is None and not self.open_to_all and not is_loopback(self.host):
@@ -133,13 +143,3 @@ def _check_key(api_key: str) -> None:
         raise InputError(
             "the API key has a blank or a character beyond ASCII in it; headers take neither"
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -18,6 +18,7 @@ _TEMPLATE = "#/components/schemas/{model}"
 _REFUSALS: dict[int, dict[str, Any]] = {
     400: {"description": "Nothing to work on."},
     401: {"description": "The API key is missing or wrong."},
+    403: {"description": "Sent by a page of another site, or to a wrong host name."},
     404: {"description": "No such model."},
     408: {"description": "The body did not arrive in time."},
     413: {"description": "Over a limit."},
