@@ -68,7 +68,7 @@ def test_operations_are_those_that_our_layers_take(
     attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     known = {attention: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)}
     for lengths in ([5], [64], [5, 64, 64]):
-        sequences = [Tokens.of(np.full(n, 7), np.zeros(n, dtype=int)) for n in lengths]
+        sequences = [Tokens.from_arrays(np.full(n, 7), np.zeros(n, dtype=int)) for n in lengths]
         with FlopCounterMode(display=False, custom_mapping=known) as counter:
             model.run(pack(sequences, 2))
         assert shape.operations(lengths) == counter.get_total_flops()

@@ -12,27 +12,27 @@ from torch import Tensor
 from gpurerank.errors import ModelError
 from gpurerank.models.attention import attend
 from gpurerank.models.graphs import (
+    MAX_GRAPH_TOKENS,
     MAX_GRAPHS,
-    WIDEST,
     Capture,
     GraphedForward,
+    GraphShape,
     Replay,
-    Shape,
     graph_width,
 )
 from gpurerank.models.loading import ModelSpec
 from gpurerank.models.packing import PackedRow, Prefix, Tokens, pack
-from gpurerank.models.padding import pad_alike, similar_lengths
+from gpurerank.models.padding import group_by_length, pad_by_length
 from gpurerank.models.pair_model import PairModel
 from gpurerank.models.prefixes import common_prefixes
-from gpurerank.models.runner import in_order
+from gpurerank.models.runner import restore_order
 from tests.tiny_models import PAIRS
 
 CPU = torch.device("cpu")
 
 
 def sequence(*ids: int, segments: list[int] | None = None) -> Tokens:
-    return Tokens.of(np.array(ids), np.array(segments or [0] * len(ids)))
+    return Tokens.from_arrays(np.array(ids), np.array(segments or [0] * len(ids)))
 
 
 def test_a_row_holds_the_sequences_shortest_first() -> None:
@@ -41,8 +41,8 @@ def test_a_row_holds_the_sequences_shortest_first() -> None:
     assert row.segment_ids.tolist() == [[0, 0, 0, 0, 1]]
     assert row.position_ids.tolist() == [[2, 3, 2, 3, 4]]
     assert row.layout.cu_seqlens.tolist() == [0, 2, 5]
-    assert row.layout.runs == ((2, 2, 1), (3, 3, 1))
-    assert in_order(torch.tensor([2.0, 3.0]), row).tolist() == [3.0, 2.0]
+    assert row.layout.equal_lengths == ((2, 2, 1), (3, 3, 1))
+    assert restore_order(torch.tensor([2.0, 3.0]), row).tolist() == [3.0, 2.0]
 
 
 def test_a_wider_row_is_filled_with_sequences_that_nobody_asked_for() -> None:
@@ -50,17 +50,17 @@ def test_a_wider_row_is_filled_with_sequences_that_nobody_asked_for() -> None:
     assert row.input_ids.shape == (1, 13)
     assert row.input_ids[0, 5:].tolist() == [0] * 8
     assert row.layout.cu_seqlens.tolist() == [0, 2, 5, 8, 11, 13]
-    assert row.layout.firsts.tolist() == [0, 2]
-    assert row.layout.lasts.tolist() == [1, 4]
-    assert row.layout.starts.tolist() == [0, 2, 5, 8, 11]
-    assert row.layout.of_firsts.cu_seqlens.tolist() == [0, 1, 2, 3, 4, 5]
-    assert row.layout.of_firsts.firsts.tolist() == [0, 1]
+    assert row.layout.cls_indices.tolist() == [0, 2]
+    assert row.layout.last_indices.tolist() == [1, 4]
+    assert row.layout.first_indices.tolist() == [0, 2, 5, 8, 11]
+    assert row.layout.cls_layout.cu_seqlens.tolist() == [0, 1, 2, 3, 4, 5]
+    assert row.layout.cls_layout.cls_indices.tolist() == [0, 1]
 
 
 def test_a_sequence_of_nothing_takes_a_place_of_its_own() -> None:
     row = pack([sequence(7, 8), sequence()], 0)
     assert row.input_ids.tolist() == [[0, 7, 8]]
-    assert row.layout.firsts.tolist() == [0, 1]
+    assert row.layout.cls_indices.tolist() == [0, 1]
     assert pack([sequence()], 0).layout.cu_seqlens.tolist() == [0, 1]
 
 
@@ -72,12 +72,12 @@ def test_a_prefix_is_laid_out_once_behind_what_follows_it() -> None:
     assert row.position_ids.tolist() == [[5, 3, 4, 5, 6, 3, 4, 3, 4]]
     layout = row.layout
     assert layout.cu_seqlens.tolist() == [0, 1, 3, 5, 7, 9]
-    assert (layout.count, layout.lasts.tolist()) == (3, [0, 2, 4])
+    assert (layout.output_count, layout.last_indices.tolist()) == (3, [0, 2, 4])
     assert layout.keys is not None
-    assert layout.keys.places.tolist() == [5, 6, 0, 1, 2, 5, 6, 3, 4, 5, 6, 7, 8, 0, 0]
-    assert layout.keys.bounds.tolist() == [0, 3, 5, 9, 11, 13]
-    assert layout.keys.longest == 4
-    assert layout.runs == ((1, 3, 1), (2, 2, 1), (2, 4, 1), (2, 2, 2))
+    assert layout.keys.indices.tolist() == [5, 6, 0, 1, 2, 5, 6, 3, 4, 5, 6, 7, 8, 0, 0]
+    assert layout.keys.cu_seqlens.tolist() == [0, 3, 5, 9, 11, 13]
+    assert layout.keys.max_seqlen == 4
+    assert layout.equal_lengths == ((1, 3, 1), (2, 2, 1), (2, 4, 1), (2, 2, 2))
     assert row.padding == 2
 
 
@@ -94,7 +94,7 @@ def test_attention_reaches_a_prefix_as_if_it_stood_before(window: int | None) ->
         q, k, v = (torch.sin(seeds[:, None] * torch.arange(1, 17) * f) for f in (0.3, 0.7, 1.1))
         heads = [each.unflatten(1, (2, 8)) for each in (q, k, v)]
         found = attend(*heads, row.layout, causal=True, sliding_window=window)
-        return found.index_select(0, row.layout.lasts)[np.argsort(row.order)]
+        return found.index_select(0, row.layout.last_indices)[np.argsort(row.order)]
 
     torch.testing.assert_close(attended(packed), attended(plain), rtol=0, atol=1e-6)
 
@@ -107,9 +107,9 @@ def test_a_prefix_that_depends_on_what_follows_is_refused() -> None:
 
 
 def test_tokens_are_cut_across_their_parts() -> None:
-    tokens = Tokens.of(np.arange(6), np.array([0, 0, 1, 1, 1, 0]), truncated=True)
+    tokens = Tokens.from_arrays(np.arange(6), np.array([0, 0, 1, 1, 1, 0]), truncated=True)
     for start, stop in ((0, 6), (1, 3), (2, 5), (3, 4), (4, 6)):
-        cut = tokens.cut(start, stop)
+        cut = tokens.slice(start, stop)
         assert cut.ids.tolist() == tokens.ids[start:stop].tolist()
         assert cut.segment_ids.tolist() == tokens.segment_ids[start:stop].tolist()
         assert (len(cut), cut.truncated) == (stop - start, True)
@@ -143,12 +143,12 @@ def test_tokens_keep_what_they_were_made_of() -> None:
 def test_little_of_a_padded_block_is_padding() -> None:
     rng = np.random.default_rng(3)
     lengths = np.exp(rng.normal(4.6, 0.8, 300)).astype(int).clip(4, 512).tolist()
-    groups = similar_lengths(lengths)
+    groups = group_by_length(lengths)
     assert sorted(place for group in groups for place in group) == list(range(300))
     padded = sum(max(lengths[i] for i in group) * len(group) for group in groups)
     assert padded < 1.16 * sum(lengths)
     assert len(groups) < 30
-    blocks = pad_alike([sequence(*range(1, n + 1)) for n in lengths], pad_id=0)
+    blocks = pad_by_length([sequence(*range(1, n + 1)) for n in lengths], pad_id=0)
     seen = [None] * 300
     for block in blocks:
         for place, ids, mask in zip(
@@ -159,11 +159,11 @@ def test_little_of_a_padded_block_is_padding() -> None:
 
 
 def test_widths_are_few_and_little_wider() -> None:
-    widths = {graph_width(tokens) for tokens in range(1, WIDEST + 1)}
+    widths = {graph_width(tokens) for tokens in range(1, MAX_GRAPH_TOKENS + 1)}
     assert len(widths) < 60
-    for tokens in range(1, WIDEST + 1):
+    for tokens in range(1, MAX_GRAPH_TOKENS + 1):
         assert tokens <= graph_width(tokens) <= max(tokens + 63, 1.125 * tokens + 1)
-    assert graph_width(WIDEST + 1) == WIDEST + 1
+    assert graph_width(MAX_GRAPH_TOKENS + 1) == MAX_GRAPH_TOKENS + 1
 
 
 class Recorder:
@@ -212,10 +212,13 @@ def test_a_replay_gives_what_the_forward_pass_gives(model: PairModel) -> None:
         row = laid_out(model, batch)
         plain = pack(model.tokenize(batch), model._position_offset)
         np.testing.assert_allclose(
-            in_order(graphed(row), row), in_order(model._packed(plain), plain), rtol=0, atol=1e-5
+            restore_order(graphed(row), row),
+            restore_order(model._packed(plain), plain),
+            rtol=0,
+            atol=1e-5,
         )
-    shapes = {Shape.of(laid_out(model, batch)) for batch in batches}
-    assert graphed.captured == recorder.recorded == len(shapes)
+    shapes = {GraphShape.of(laid_out(model, batch)) for batch in batches}
+    assert graphed.graph_count == recorder.recorded == len(shapes)
     assert recorder.replayed >= len(batches)
 
 
@@ -232,9 +235,12 @@ def test_no_graph_is_made_of_a_row_with_prefixes(model_folder: Callable[[str], s
     plain = pack(tokens, model._position_offset)
     for _ in range(4):
         np.testing.assert_allclose(
-            in_order(graphed(row), row), in_order(model._packed(plain), plain), rtol=0, atol=1e-5
+            restore_order(graphed(row), row),
+            restore_order(model._packed(plain), plain),
+            rtol=0,
+            atol=1e-5,
         )
-    assert graphed.captured == recorder.recorded == 0
+    assert graphed.graph_count == recorder.recorded == 0
 
 
 @torch.inference_mode()
@@ -245,17 +251,17 @@ def test_without_faithful_graphs_the_forward_pass_serves(
     recorder = Recorder(**{fault: True})
     graphed = GraphedForward(model._packed, CPU, recorder.capture())
     row = laid_out(model, PAIRS)
-    expected = in_order(model._packed(row), row)
+    expected = restore_order(model._packed(row), row)
     for _ in range(5):
-        np.testing.assert_allclose(in_order(graphed(row), row), expected, rtol=0, atol=1e-5)
-    assert graphed.captured == 0
+        np.testing.assert_allclose(restore_order(graphed(row), row), expected, rtol=0, atol=1e-5)
+    assert graphed.graph_count == 0
     assert len([r for r in caplog.records if "CUDA graphs are not used" in r.message]) == 1
 
 
 def test_the_number_of_graphs_is_bounded() -> None:
     recorder = Recorder()
     graphed = GraphedForward(
-        lambda row: row.input_ids[0].index_select(0, row.layout.firsts).float(),
+        lambda row: row.input_ids[0].index_select(0, row.layout.cls_indices).float(),
         CPU,
         recorder.capture(),
     )
@@ -263,4 +269,11 @@ def test_the_number_of_graphs_is_bounded() -> None:
         for _ in range(3):
             row = pack([sequence(*range(1, tokens + 1))], 0)
             assert graphed(row).tolist() == [1.0]
-    assert graphed.captured == MAX_GRAPHS
+    assert graphed.graph_count == MAX_GRAPHS
+
+
+def test_rows_lie_in_host_memory_whatever_the_default_device() -> None:
+    with torch.device("meta"):  # as after torch.set_default_device("cuda") in a notebook
+        row = pack([sequence(1, 2), sequence(3)], 0, prefixes=[])
+    assert row.inputs.device == row.layout.cu_seqlens.device == torch.device("cpu")
+    assert row.input_ids.tolist() == [[3, 1, 2]]

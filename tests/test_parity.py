@@ -10,7 +10,7 @@ import torch
 from sentence_transformers import CrossEncoder as Reference
 
 from gpurerank import CrossEncoder
-from gpurerank.models.attention import reading
+from gpurerank.models.attention import packed_pass
 from gpurerank.models.encoder import PackedEncoder
 from gpurerank.models.loading import ModelSpec
 from gpurerank.models.packing import PackedRow, pack
@@ -95,12 +95,12 @@ def test_the_last_layer_makes_first_tokens_alone_as_it_makes_all(
     model = pair_model(model_folder(family))
     row = pack(model.tokenize(PAIRS), model._position_offset, width=lambda tokens: tokens + 70)
     found = []
-    for firsts_only in (False, True):
-        with torch.inference_mode(), reading(row.layout, firsts_only=firsts_only) as read:
+    for cls_only in (False, True):
+        with torch.inference_mode(), packed_pass(row.layout, cls_only=cls_only) as read:
             hidden = model._model.base_model.encoder(_states(row)).last_hidden_state
         found.append((hidden.shape[1], first_tokens(hidden, read.layout)))
     (tokens, of_all), (sequences, alone) = found
-    assert (tokens, sequences) == (row.layout.tokens, len(row.layout.starts))
+    assert (tokens, sequences) == (row.layout.tokens, len(row.layout.first_indices))
     torch.testing.assert_close(alone, of_all, rtol=0, atol=1e-5)
     assert of_all.std(dim=0).mean() > 1e-3
 

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from gpurerank.engine.batch import BatchModel
 from gpurerank.engine.engine import Engine
 from gpurerank.errors import ClosedError
-from gpurerank.models.memory import free_unused
+from gpurerank.models.device_errors import free_unused
 
 Model = TypeVar("Model", bound=BatchModel)
 Other = TypeVar("Other", bound=BatchModel)

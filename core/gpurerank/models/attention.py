@@ -27,61 +27,64 @@ PACKED_ATTENTION = "gpurerank_packed"
 _VARLEN_OPTIONS = frozenset(
     inspect.signature(varlen_attn).parameters if varlen_attn is not None else ()
 )
-# Arguments that change what attention computes and that this one does not know.
+# Arguments that change what attention computes and that this implementation does not support.
 _UNSUPPORTED = ("softcap", "position_bias", "s_aux", "head_mask")
 
 
 @dataclass
-class Reading:
-    """One pass of a thread over a packed row.
+class PackedPass:
+    """One forward pass of a thread over a packed row.
 
     Attributes:
-        layout: Where the sequences lie among the hidden states, as far as the pass has come.
-        firsts_only: Nobody will look at another token than the first of each sequence. Layers that
-            know of it leave the others out once nothing depends on them any more.
+        layout: Where the sequences lie among the hidden states at this point of the pass.
+        cls_only: Only the first token of each sequence is read in the end, so the last layer may
+            leave the others out.
     """
 
     layout: Layout
-    firsts_only: bool = False
+    cls_only: bool = False
 
-    def narrow(self) -> None:
-        """From here on the hidden states are those of the first tokens alone."""
-        self.layout = self.layout.of_firsts
+    def keep_cls_tokens(self) -> None:
+        """Records that the hidden states from here on are those of the CLS tokens alone."""
+        self.layout = self.layout.cls_layout
 
 
-_here = threading.local()
+_thread = threading.local()
 
 
 @contextmanager
-def reading(layout: Layout, *, firsts_only: bool = False) -> Iterator[Reading]:
-    """Tells attention, layers and head on this thread what the row is that passes through them."""
-    outer = current_reading()
-    _here.reading = Reading(layout, firsts_only)
+def packed_pass(layout: Layout, *, cls_only: bool = False) -> Iterator[PackedPass]:
+    """Gives attention, layers and head on this thread the layout of the row that they process.
+
+    transformers passes no such argument through its modules, so it travels by thread.
+    """
+    outer = current_pass()
+    _thread.packed_pass = PackedPass(layout, cls_only)
     try:
-        yield _here.reading
+        yield _thread.packed_pass
     finally:
-        _here.reading = outer
+        _thread.packed_pass = outer
 
 
-def current_reading() -> Reading | None:
-    """The pass over a packed row that this thread is in, or None."""
-    return getattr(_here, "reading", None)
+def current_pass() -> PackedPass | None:
+    """The pass that the calling thread is in, or None."""
+    return getattr(_thread, "packed_pass", None)
 
 
-def expected_reading() -> Reading:
-    """The pass over a packed row that this thread is in.
+def require_pass() -> PackedPass:
+    """The pass that the calling thread is in.
 
     Raises:
         ModelError: It is in none.
     """
-    found = current_reading()
-    if found is None:
-        raise ModelError("what reads packed rows was given something else")
-    return found
+    packed = current_pass()
+    if packed is None:
+        raise ModelError("packed attention was called outside a pass over a packed row")
+    return packed
 
 
 def packed_attention_available(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether packed attention can run: always on a CPU, on a GPU in half precision only."""
+    """Whether packed attention can run: always on a CPU, on CUDA only in half precision."""
     if device.type == "cpu":
         return True
     return device.type == "cuda" and varlen_attn is not None and dtype != torch.float32
@@ -99,28 +102,32 @@ def packed_attention(
     is_causal: bool | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Each sequence of the row attends to itself, and to the prefix that the layout gives it.
+    """Attention as transformers calls it: within each sequence, and to its shared prefix.
 
     Args:
-        module: The attention module; says whether it is causal.
+        module: The attention module, which knows whether it is causal.
         query: Shape (1, heads, tokens, head_dim); key and value may have fewer heads.
         key: As query.
         value: As query.
-        attention_mask: Ignored: the layout says what attends to what.
+        attention_mask: Ignored; the layout replaces it.
         scaling: Factor on the dot products; None is head_dim ** -0.5.
         sliding_window: Positions at a distance of this or more are not attended to.
-        is_causal: Overrides the module's own.
-        options: What transformers passes beside; an argument that would change the result raises.
+        is_causal: Overrides the module's own setting.
+        options: Other arguments of transformers; one that would change the result raises.
 
     Returns:
-        Shape (1, tokens, heads, head_dim), and None for the weights.
+        Shape (1, tokens, heads, head_dim), and None in place of attention weights.
+
+    Raises:
+        ModelError: An argument is not supported, or the thread is in no pass.
     """
     for name in _UNSUPPORTED:
         if options.get(name) is not None:
-            raise ModelError(f"packed attention does not know {name!r}")
+            raise ModelError(f"packed attention does not support {name!r}")
     causal = bool(getattr(module, "is_causal", False)) if is_causal is None else is_causal
-    layout = expected_reading().layout
-    q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))  # (tokens, heads, head_dim)
+    layout = require_pass().layout
+    # (1, heads, tokens, head_dim) to (tokens, heads, head_dim)
+    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
     attended = attend(q, k, v, layout, scale=scaling, causal=causal, sliding_window=sliding_window)
     return attended.unsqueeze(0), None
 
@@ -135,11 +142,11 @@ def attend(
     causal: bool = False,
     sliding_window: int | None = None,
 ) -> Tensor:
-    """Attention within each sequence of a row, and to its keys that lie elsewhere.
+    """Attention within each sequence of a row, and to keys that it shares with others.
 
     Args:
         query: Shape (tokens, heads, head_dim); key and value may have fewer heads.
-        key: As query, or more: what ``layout.keys`` speaks of.
+        key: As query, or with the tokens that ``layout.keys`` refers to.
         value: As key.
         layout: Where the sequences lie.
         scale: Factor on the dot products; None is head_dim ** -0.5.
@@ -147,22 +154,24 @@ def attend(
         sliding_window: Positions at a distance of this or more are not attended to.
 
     Returns:
-        Shape (tokens, heads, head_dim); of a sequence without keys anything.
+        Shape (tokens, heads, head_dim); undefined for a sequence without keys.
 
     Raises:
-        ModelError: A prefix is read once, but what follows it would have a part in it.
+        ModelError: A prefix is shared, but attention is not causal, so the prefix would depend on
+            what follows it.
     """
     keys = layout.keys
-    if keys is not None and keys.places is not None:
+    if keys is not None and keys.indices is not None:
         if not causal:
             raise ModelError("only causal attention can share a prefix")
-        key, value = (each.index_select(0, keys.places) for each in (key, value))
+        key, value = (states.index_select(0, keys.indices) for states in (key, value))
     window = sliding_window
-    if window is not None and window > (keys or layout).longest:
+    # A window that reaches over every sequence changes nothing.
+    if window is not None and window >= (keys or layout).max_seqlen:
         window = None
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    run = _attend_varlen if query.is_cuda else _attend_runs
-    return run(query, key, value, layout, scale, causal, window)
+    attention = _attend_varlen if query.is_cuda else _attend_by_length
+    return attention(query, key, value, layout, scale, causal, window)
 
 
 def _attend_varlen(
@@ -185,24 +194,34 @@ def _attend_varlen(
             options["enable_gqa"] = True
         else:
             groups = heads // key.shape[1]
-            key, value = (each.repeat_interleave(groups, dim=1) for each in (key, value))
+            key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
     if "window_size" in _VARLEN_OPTIONS:
         reach = -1 if window is None else window - 1
         options["window_size"] = (reach, 0 if causal else reach)
     elif window is not None:
-        raise ModelError("this torch has no sliding window for packed attention; 2.12 has it")
+        raise ModelError("packed attention needs torch 2.11 or newer for a sliding window")
     else:
         options["is_causal"] = causal
-    # Where a sequence has more keys than tokens, the kernel takes the tokens for the last of them.
-    answering = (layout.cu_seqlens, layout.longest)
-    if layout.keys is not None:
-        answering = (layout.keys.bounds, layout.keys.longest)
-    bounds, longest = zip((layout.cu_seqlens, layout.longest), answering, strict=True)
-    attended: Tensor = varlen_attn(query, key, value, *bounds, *longest, **options)
+    if "num_splits" in _VARLEN_OPTIONS and torch.version.hip is None:
+        # Keeps the flash kernel on torch 2.14 and newer. Otherwise Hopper and Blackwell switch to
+        # cuDNN, which builds a plan for every new total of tokens and never evicts one.
+        options["num_splits"] = 1
+    # Where a sequence has more keys than queries, the kernel aligns the queries with the last keys.
+    keys = layout if layout.keys is None else layout.keys
+    attended: Tensor = varlen_attn(
+        query,
+        key,
+        value,
+        layout.cu_seqlens,
+        keys.cu_seqlens,
+        layout.max_seqlen,
+        keys.max_seqlen,
+        **options,
+    )
     return attended
 
 
-def _attend_runs(
+def _attend_by_length(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -211,30 +230,43 @@ def _attend_runs(
     causal: bool,
     window: int | None,
 ) -> Tensor:
+    """Attention on a CPU: neighbours of equal length are one batch without padding."""
     gqa = key.shape[1] != query.shape[1]
     attended = query.new_empty(query.shape)
-    asked = start = 0
-    for length, keys, count in layout.runs:
-        to, stop = asked + length * count, start + keys * count
-        q = query[asked:to].unflatten(0, (count, length)).transpose(1, 2)
+    query_start = key_start = 0
+    for length, key_length, count in layout.equal_lengths:
+        query_stop, key_stop = query_start + length * count, key_start + key_length * count
+        # (count * length, heads, head_dim) to (count, heads, length, head_dim)
+        q = query[query_start:query_stop].unflatten(0, (count, length)).transpose(1, 2)
         k, v = (
-            each[start:stop].unflatten(0, (count, keys)).transpose(1, 2) for each in (key, value)
-        )  # (count, heads, keys, head_dim)
-        banded = window is not None or (causal and keys > length)
-        mask = _band(length, keys, window, causal, query.device) if banded else None
-        out = scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=causal and mask is None, scale=scale, enable_gqa=gqa
+            states[key_start:key_stop].unflatten(0, (count, key_length)).transpose(1, 2)
+            for states in (key, value)
         )
-        attended[asked:to].unflatten(0, (count, length)).copy_(out.transpose(1, 2))
-        asked, start = to, stop
+        needs_mask = window is not None or (causal and key_length > length)
+        mask = None
+        if needs_mask:
+            mask = _attention_mask(length, key_length, window, causal, query.device)
+        out = scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=mask,
+            is_causal=causal and mask is None,
+            scale=scale,
+            enable_gqa=gqa,
+        )
+        attended[query_start:query_stop].unflatten(0, (count, length)).copy_(out.transpose(1, 2))
+        query_start, key_start = query_stop, key_stop
     return attended
 
 
-def _band(length: int, keys: int, window: int | None, causal: bool, device: torch.device) -> Tensor:
-    """Shape (length, keys), True where one of the last positions may attend to one of all."""
-    place = torch.arange(keys, device=device)
-    distance = place[keys - length :, None] - place[None, :]
-    near = distance.abs() < (window or keys)
+def _attention_mask(
+    length: int, key_length: int, window: int | None, causal: bool, device: torch.device
+) -> Tensor:
+    """Shape (length, key_length), True where a query may attend; queries are the last positions."""
+    position = torch.arange(key_length, device=device)
+    distance = position[key_length - length :, None] - position[None, :]
+    near = distance.abs() < (window or key_length)
     return near & (distance >= 0) if causal else near
 
 

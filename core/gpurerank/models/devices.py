@@ -11,8 +11,9 @@ import torch
 
 from gpurerank.errors import InputError
 
-# A device that one thread waits for as a whole spoils what another records on it.
-WAITING_FOR_DEVICE = threading.Lock()
+# Held while a CUDA graph is recorded and while a device is synchronized: a synchronization on one
+# thread invalidates what another records.
+DEVICE_SYNC_LOCK = threading.Lock()
 # Rows that run at the same time share a CPU's last cache.
 _MOST_LANES = 4
 # A text is read in one lane: where it may be longer, all threads should read it.

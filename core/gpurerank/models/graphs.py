@@ -1,7 +1,7 @@
-"""CUDA graphs: a forward pass over a small row is bound by its launches, so they are recorded.
+"""CUDA graphs: the kernel launches that dominate a forward pass over a small row, recorded once.
 
-A graph has fixed shapes. Rows are filled up to a few widths, and their bounds to a few counts; a
-shape that comes a second time is recorded, and replayed from then on.
+A graph has fixed shapes. Rows are filled up to a few widths, and their sequences to a few counts; a
+shape that occurs a second time is recorded, and replayed from then on.
 """
 
 from __future__ import annotations
@@ -16,43 +16,49 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gpurerank.models.devices import WAITING_FOR_DEVICE
+from gpurerank.models.devices import DEVICE_SYNC_LOCK
 from gpurerank.models.packing import Layout, PackedRow
 
-# Above this a forward pass takes longer than its launches.
-WIDEST = 16_384
+# Tokens of a row above which a forward pass takes longer than its kernel launches.
+MAX_GRAPH_TOKENS = 16_384
 MAX_GRAPHS = 64
-# The same kernels on the same numbers: only the order of sums inside may differ.
+# Relative difference of a replay: the same kernels on the same inputs, up to the order of sums.
 _TOLERANCE = 0.02
 
 logger = logging.getLogger("gpurerank")
 
 Forward = Callable[[PackedRow], Tensor]
 Replay = Callable[[], None]
-# Runs a function once for keeps: how to run it again, and the tensor that then holds its result.
+# Records a function: returns how to replay it, and the tensor that then holds its result.
 Capture = Callable[[Callable[[], Tensor]], tuple[Replay, Tensor]]
 
 
-class Shape(NamedTuple):
-    """What is fixed in a graph."""
+class GraphShape(NamedTuple):
+    """The shapes that a graph fixes.
+
+    Attributes:
+        tokens: Tokens of the row.
+        sequences: Sequences, rounded up to a power of two.
+        max_seqlen: Tokens of the longest sequence, rounded up to a power of two.
+    """
 
     tokens: int
     sequences: int
-    longest: int
+    max_seqlen: int
 
     @classmethod
-    def of(cls, row: PackedRow) -> Shape:
-        """The shape that a row of a width from ``graph_width`` runs in."""
+    def of(cls, row: PackedRow) -> GraphShape:
+        """The shape for a row whose width comes from ``graph_width``."""
         return cls(
             row.layout.tokens,
             _power_of_two(len(row.layout.cu_seqlens) - 1, 16),
-            _power_of_two(row.layout.longest, 64),
+            _power_of_two(row.layout.max_seqlen, 64),
         )
 
 
 def graph_width(tokens: int) -> int:
-    """Tokens of the row that a batch is filled up to: 8 widths an octave, so at most 12.5% more."""
-    if tokens > WIDEST:
+    """Tokens that a row is filled up to: 8 widths per octave, so at most 12.5% more."""
+    if tokens > MAX_GRAPH_TOKENS:
         return tokens
     step = max(64, 1 << max(0, (tokens - 1).bit_length() - 4))
     return -(-tokens // step) * step
@@ -65,113 +71,113 @@ class _Graph:
     output: Tensor
 
     def run(self, row: PackedRow) -> Tensor:
-        self.row.row.copy_(row.row, non_blocking=True)
-        _copy_bounds(self.row.layout.cu_seqlens, row.layout)
+        self.row.inputs.copy_(row.inputs, non_blocking=True)
+        _copy_cu_seqlens(self.row.layout.cu_seqlens, row.layout)
         self.replay()
-        return self.output[: row.layout.count]
+        return self.output[: row.layout.output_count]
 
 
 class GraphedForward:
-    """A forward pass that is recorded once per shape; not safe between threads.
+    """A forward pass that is recorded once per shape; for one thread.
 
     Args:
-        forward: From a row on the device to one output a sequence, without waiting for the device.
+        forward: From a row on the device to one output per sequence, without synchronizing.
         device: Where it runs.
-        capture: What records; ``cuda_capture`` on a GPU.
+        capture: Records a function; ``cuda_capture`` on a GPU.
     """
 
     def __init__(self, forward: Forward, device: torch.device, capture: Capture) -> None:
         self._forward = forward
         self._device = device
         self._capture: Capture | None = capture
-        self._seen: Counter[Shape] = Counter()
-        self._graphs: dict[Shape, _Graph] = {}
+        self._shape_counts: Counter[GraphShape] = Counter()
+        self._graphs: dict[GraphShape, _Graph] = {}
 
     @property
-    def recording(self) -> bool:
-        """Whether rows may be recorded: not once a graph was unfaithful."""
+    def is_recording(self) -> bool:
+        """Whether new shapes are recorded; no longer after a recording failed."""
         return self._capture is not None
 
     @property
-    def captured(self) -> int:
-        """Graphs that are held."""
+    def graph_count(self) -> int:
+        """Graphs recorded so far."""
         return len(self._graphs)
 
     def __call__(self, row: PackedRow) -> Tensor:
-        """Outputs of a row on the host, one a sequence asked for, on the device."""
-        shape = Shape.of(row)
-        # Who attends to a prefix differs from row to row.
-        if shape.tokens > WIDEST or row.layout.keys is not None:
+        """Runs a row that lies in host memory; returns one output per output sequence."""
+        shape = GraphShape.of(row)
+        # The keys of shared prefixes differ from row to row, so no graph can hold them.
+        if shape.tokens > MAX_GRAPH_TOKENS or row.layout.keys is not None:
             return self._forward(row.to(self._device))
         graph = self._graphs.get(shape)
         if graph is not None:
             return graph.run(row)
-        self._seen[shape] += 1
+        self._shape_counts[shape] += 1
         outputs = self._forward(row.to(self._device))
-        if self._seen[shape] == 2 and len(self._graphs) < MAX_GRAPHS:
+        if self._shape_counts[shape] == 2 and len(self._graphs) < MAX_GRAPHS:
             self._record(shape, row)
         return outputs
 
-    def _record(self, shape: Shape, row: PackedRow) -> None:
+    def _record(self, shape: GraphShape, row: PackedRow) -> None:
         if self._capture is None:
             return
         try:
-            graph = self._captured(shape, row, self._capture)
-            faithful = self._follows(graph, row)
+            graph = self._capture_graph(shape, row, self._capture)
+            is_faithful = self._is_faithful(graph, row)
         except Exception as error:
-            self._give_up((str(error).splitlines() or [type(error).__name__])[0])
+            self._disable((str(error).splitlines() or [type(error).__name__])[0])
             return
-        if not faithful:
-            self._give_up("replayed outputs differ")
+        if not is_faithful:
+            self._disable("replayed outputs differ")
             return
         self._graphs[shape] = graph
 
-    def _follows(self, graph: _Graph, row: PackedRow) -> bool:
-        """Whether a replay gives the outputs of a row that was not there when it was recorded."""
-        other = row.row.clone()
-        other[0] = other[0].roll(1)
-        unseen = PackedRow(other, row.layout, row.order)
-        # A record that holds nothing would leave what was there before.
+    def _is_faithful(self, graph: _Graph, row: PackedRow) -> bool:
+        """Whether a replay gives the outputs of a row other than the one that was recorded."""
+        inputs = row.inputs.clone()
+        inputs[0] = inputs[0].roll(1)
+        other_row = PackedRow(inputs, row.layout, row.order)
+        # A graph that recorded nothing would leave the earlier outputs in place.
         graph.output.fill_(math.nan)
-        found = graph.run(unseen).float()
-        expected = self._forward(unseen.to(self._device)).float()
-        difference = torch.linalg.vector_norm(found - expected)
+        replayed = graph.run(other_row).float()
+        expected = self._forward(other_row.to(self._device)).float()
+        difference = torch.linalg.vector_norm(replayed - expected)
         return float(difference) <= _TOLERANCE * float(torch.linalg.vector_norm(expected))
 
-    def _captured(self, shape: Shape, row: PackedRow, capture: Capture) -> _Graph:
-        bounds = torch.zeros(shape.sequences + 1, dtype=torch.int32, device=self._device)
-        _copy_bounds(bounds, row.layout)
-        layout = Layout(bounds, shape.tokens, shape.longest, shape.sequences)
-        static = PackedRow(row.row.to(self._device, copy=True), layout, row.order)
+    def _capture_graph(self, shape: GraphShape, row: PackedRow, capture: Capture) -> _Graph:
+        cu_seqlens = torch.zeros(shape.sequences + 1, dtype=torch.int32, device=self._device)
+        _copy_cu_seqlens(cu_seqlens, row.layout)
+        layout = Layout(cu_seqlens, shape.tokens, shape.max_seqlen, shape.sequences)
+        static = PackedRow(row.inputs.to(self._device, copy=True), layout, row.order)
 
         def run() -> Tensor:
-            # A fresh layout: what it derives from the bounds must be recorded, not remembered.
-            again = Layout(bounds, shape.tokens, shape.longest, shape.sequences)
-            return self._forward(PackedRow(static.row, again, static.order))
+            # A fresh layout: what it derives from cu_seqlens must be recorded, not cached.
+            fresh = Layout(cu_seqlens, shape.tokens, shape.max_seqlen, shape.sequences)
+            return self._forward(PackedRow(static.inputs, fresh, static.order))
 
         return _Graph(static, *capture(run))
 
-    def _give_up(self, why: str) -> None:
-        logger.warning("CUDA graphs are not used: %s", why)
+    def _disable(self, reason: str) -> None:
+        logger.warning("CUDA graphs are not used: %s", reason)
         self._capture = None
         self._graphs.clear()
 
 
 def cuda_capture() -> Capture:
-    """Records on the current CUDA device; all graphs share the memory of their intermediates."""
+    """Records on the current CUDA device; graphs share the memory of their intermediate results."""
     pool, side = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
 
     def capture(run: Callable[[], Tensor]) -> tuple[Replay, Tensor]:
         current = torch.cuda.current_stream()
-        # The outer stream is for a record that fails: it would leave this thread on the other.
-        with WAITING_FOR_DEVICE, torch.cuda.stream(current):
+        # The outer context restores the stream after a failed recording, which would not.
+        with DEVICE_SYNC_LOCK, torch.cuda.stream(current):
             side.wait_stream(current)
             with torch.cuda.stream(side):
-                # Handles and workspaces that are made at first use must not be part of the record.
+                # Handles and workspaces created at first use must not be part of the recording.
                 run()
             current.wait_stream(side)
             graph = torch.cuda.CUDAGraph()
-            # Other threads go on allocating while this one records.
+            # Other threads keep allocating while this one records.
             with torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
                 output = run()
         return graph.replay, output
@@ -179,12 +185,12 @@ def cuda_capture() -> Capture:
     return capture
 
 
-def _copy_bounds(target: Tensor, layout: Layout) -> None:
-    """Fills bounds; the sequences that the row does not have are empty and lie at its end."""
-    given = layout.cu_seqlens
-    target[: len(given)].copy_(given, non_blocking=True)
-    target[len(given) :].fill_(layout.tokens)
+def _copy_cu_seqlens(target: Tensor, layout: Layout) -> None:
+    """Copies the bounds of a row; sequences that it does not have are empty, at its end."""
+    source = layout.cu_seqlens
+    target[: len(source)].copy_(source, non_blocking=True)
+    target[len(source) :].fill_(layout.tokens)
 
 
-def _power_of_two(value: int, at_least: int) -> int:
-    return max(at_least, 1 << max(0, value - 1).bit_length())
+def _power_of_two(value: int, minimum: int) -> int:
+    return max(minimum, 1 << max(0, value - 1).bit_length())

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from gpurerank.errors import ModelError
 from gpurerank.models import devices
-from gpurerank.models.attention import reading
+from gpurerank.models.attention import packed_pass
+from gpurerank.models.device_errors import run_guarded
 from gpurerank.models.loading import (
     ModelSpec,
     alike,
@@ -22,14 +23,13 @@ from gpurerank.models.loading import (
     load_blend,
     load_cross_encoder,
 )
-from gpurerank.models.memory import guarded
 from gpurerank.models.packing import PackedRow, Prefix, Tokens, pack
-from gpurerank.models.padding import PaddedBlock, pad, pad_alike
+from gpurerank.models.padding import PaddedBlock, pad, pad_by_length
 from gpurerank.models.pooling import HeadAdapter, last_tokens
 from gpurerank.models.precision import convert_weights
 from gpurerank.models.prefixes import common_prefixes
-from gpurerank.models.probe import agrees, position_offset, probe_packed
-from gpurerank.models.runner import RowRunner, in_order
+from gpurerank.models.probe import Probe, Reference, position_offset
+from gpurerank.models.runner import RowRunner, restore_order
 from gpurerank.models.tokenization import (
     PairTemplate,
     PairTokenizer,
@@ -136,10 +136,10 @@ class PairModel:
         """Lays a batch out on the host, while another one may run; ``tokens`` are the items'."""
         if self.packed:
             prefixes: Sequence[Prefix] = ()
-            if self._shares and not self._rows.replays(tokens):
+            if self._shares and not self._rows.may_replay(tokens):
                 prefixes = common_prefixes(items, tokens)
             return self._rows.prepare(tokens, prefixes)
-        return pad_alike(tokens, self._pad_id, left=self._causal)
+        return pad_by_length(tokens, self._pad_id, left=self._causal)
 
     def run(self, batch: PackedRow | list[PaddedBlock]) -> FloatArray:
         """Raw outputs of the relevant label, shape (pairs,), float32, in the batch's order.
@@ -153,7 +153,7 @@ class PairModel:
         """
         if isinstance(batch, PackedRow):
             return self._rows.run(batch)
-        return guarded(lambda: self._run_padded(batch), self.device)
+        return run_guarded(lambda: self._run_padded(batch), self.device)
 
     @torch.inference_mode()
     def _run_padded(self, blocks: list[PaddedBlock]) -> FloatArray:
@@ -193,13 +193,13 @@ class PairModel:
         inputs: dict[str, Any] = {"input_ids": row.input_ids, "position_ids": row.position_ids}
         if "token_type_ids" in self._padded_features:
             inputs["token_type_ids"] = row.segment_ids
-        with reading(row.layout, firsts_only=self._adapter.firsts_only):
+        with packed_pass(row.layout, cls_only=self._adapter.cls_only):
             scores: Tensor = self._model(**inputs).logits
         return scores
 
     def _last_token_scores(self, row: PackedRow) -> Tensor:
         """Projects the last position onto the answer tokens alone, not the whole vocabulary."""
-        with reading(row.layout):
+        with packed_pass(row.layout):
             hidden = self._model.base_model(
                 input_ids=row.input_ids, position_ids=row.position_ids, use_cache=False
             ).last_hidden_state
@@ -223,21 +223,27 @@ class PairModel:
         if len(self._scorer) != 1 and not self._causal:
             return "the model has modules beside the transformer"
         batch = self.tokenize(PROBE_PAIRS)
-        alone = [self._padded(pad([tokens], self._pad_id)) for tokens in batch]
-        expected = torch.cat(alone).cpu().numpy().reshape(-1, 1)
         if not self._causal:
             self._adapter = HeadAdapter(self._model)
 
-        def run_packed(prefixes: Sequence[Prefix] = ()) -> FloatArray:
-            row = pack(batch, self._position_offset, prefixes=prefixes)
-            return in_order(self._packed(row.to(self.device)), row).reshape(-1, 1)
+        def run_padded() -> FloatArray:
+            alone = [self._padded(pad([tokens], self._pad_id)) for tokens in batch]
+            return torch.cat(alone).cpu().numpy().reshape(-1, 1)
 
-        why = probe_packed(self.name, self._model, self.device, self.dtype, run_packed, expected)
-        prefixes = common_prefixes(PROBE_PAIRS, batch, worth=1) if self._causal else []
-        if why is None and prefixes:
-            # Not every model that answers in words is causal.
-            self._shares = agrees(self.device, self.dtype, lambda: run_packed(prefixes), expected)
-        return why
+        def run_packed(indices: Sequence[int], prefixes: Sequence[Prefix] = ()) -> FloatArray:
+            tokens = [batch[index] for index in indices]
+            row = pack(tokens, self._position_offset, prefixes=prefixes)
+            return restore_order(self._packed(row.to(self.device)), row).reshape(-1, 1)
+
+        reference = Reference.measure(self._scorer, self.device, self.dtype, run_padded)
+        probe = Probe(self.name, self._model, self.device, self.dtype, run_packed, reference)
+        reason = probe.switch_to_packed()
+        prefixes = common_prefixes(PROBE_PAIRS, batch, min_tokens=1) if self._causal else []
+        if reason is None and prefixes:
+            # Some models that answer with a token attend in both directions: no prefix is shared.
+            every_index = range(len(batch))
+            self._shares = probe.accepts(lambda: run_packed(every_index, prefixes))
+        return reason
 
     def _choose_tokenizer(self) -> PairTokenizer:
         prompt = self.spec.instruction

@@ -13,7 +13,7 @@ def convert_weights(model: nn.Module, dtype: torch.dtype) -> None:
     """Converts the weights of a model as ``from_pretrained(dtype=...)`` would.
 
     Unlike ``model.to(dtype)`` this leaves buffers as they are: rotary embeddings keep their
-    frequencies in one, and in bfloat16 the angle of position 500 would be off by half a radian.
+    frequencies in one, and in bfloat16 the angle of position 500 would be off by up to 0.6 radian.
     It also leaves what transformers keeps in float32, such as the output projection of T5.
 
     Args:

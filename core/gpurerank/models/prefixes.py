@@ -1,4 +1,4 @@
-"""What the sequences of one query begin with alike: a causal model need read it only once."""
+"""Common prefixes of the pairs of one query, which a causal model can compute once per batch."""
 
 from __future__ import annotations
 
@@ -9,34 +9,38 @@ import numpy as np
 
 from gpurerank.models.packing import Prefix, Tokens
 
-# Below this, finding what a sequence attends to costs what it saves.
-WORTH_SHARING = 16
+# Collecting the keys of a shorter prefix costs as much as sharing it saves.
+MIN_SHARED_TOKENS = 16
 
 
 def common_prefixes(
-    pairs: Sequence[tuple[str, str]], sequences: Sequence[Tokens], *, worth: int = WORTH_SHARING
+    pairs: Sequence[tuple[str, str]],
+    sequences: Sequence[Tokens],
+    *,
+    min_tokens: int = MIN_SHARED_TOKENS,
 ) -> list[Prefix]:
-    """Prefixes of two and more sequences, for each query at most one.
+    """Finds the common prefix of each query with two pairs or more.
 
     Args:
-        pairs: Query and passage.
-        sequences: The tokens of each pair. Each keeps one token of its own at least.
-        worth: Tokens that a prefix has at least.
+        pairs: Query and passage of each pair.
+        sequences: Tokens of each pair. At least one token of each stays outside the prefix.
+        min_tokens: Tokens that a prefix must have.
     """
-    of_query: dict[str, list[int]] = defaultdict(list)
-    for place, (query, _) in enumerate(pairs):
-        of_query[query].append(place)
-    found = []
-    for places in of_query.values():
-        length = _alike([sequences[place] for place in places]) if len(places) > 1 else 0
-        if length >= worth:
-            found.append(Prefix(tuple(places), length))
-    return found
+    indices_by_query: dict[str, list[int]] = defaultdict(list)
+    for index, (query, _) in enumerate(pairs):
+        indices_by_query[query].append(index)
+    prefixes = []
+    for indices in indices_by_query.values():
+        if len(indices) > 1:
+            length = _common_length([sequences[index] for index in indices])
+            if length >= min_tokens:
+                prefixes.append(Prefix(tuple(indices), length))
+    return prefixes
 
 
-def _alike(sequences: Sequence[Tokens]) -> int:
-    """Tokens that all begin with, but for the last of the shortest."""
+def _common_length(sequences: Sequence[Tokens]) -> int:
+    """Tokens that all sequences start with, without the last token of the shortest."""
     length = max(0, min(len(tokens) for tokens in sequences) - 1)
     ids = np.stack([tokens.ids[:length] for tokens in sequences])
-    differing = np.flatnonzero((ids != ids[0]).any(axis=0))
-    return int(differing[0]) if len(differing) else length
+    differences = np.flatnonzero((ids != ids[0]).any(axis=0))
+    return int(differences[0]) if len(differences) else length

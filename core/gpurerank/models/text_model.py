@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from gpurerank.errors import ModelError
 from gpurerank.models import devices
-from gpurerank.models.attention import reading
+from gpurerank.models.attention import packed_pass
+from gpurerank.models.device_errors import run_guarded
 from gpurerank.models.loading import ModelSpec, alike, fingerprint, load_sentence_transformer
-from gpurerank.models.memory import guarded
 from gpurerank.models.packing import Layout, PackedRow, Tokens, pack
 from gpurerank.models.pooling import POOLERS, first_tokens
 from gpurerank.models.precision import convert_weights
-from gpurerank.models.probe import position_offset, probe_packed
+from gpurerank.models.probe import Probe, Reference, position_offset
 from gpurerank.models.remembered import RememberedRows
-from gpurerank.models.runner import RowRunner, in_order
+from gpurerank.models.runner import RowRunner, restore_order
 from gpurerank.models.tokenization import readable
 from gpurerank.types import FloatArray, IntArray
 
@@ -116,7 +116,7 @@ class TextModel:
         limit = max_length or self.max_length
         encoded = self._tokenizer(clean, truncation=True, max_length=limit)
         return [
-            Tokens.of(
+            Tokens.from_arrays(
                 np.array(one.ids, np.int32),
                 np.array(one.type_ids, np.int32),
                 truncated=bool(one.overflowing),
@@ -144,11 +144,11 @@ class TextModel:
         """
         if isinstance(batch, PackedRow):
             return self._rows.run(batch)
-        return guarded(lambda: self._padded(batch), self.device)
+        return run_guarded(lambda: self._padded(batch), self.device)
 
     def states(self, row: PackedRow) -> Tensor:
         """Last hidden state of every token of a row on the device, shape (1, tokens, hidden)."""
-        with reading(row.layout):
+        with packed_pass(row.layout):
             return self._read(row)
 
     def pooled(self, hidden: Tensor, layout: Layout) -> Tensor:
@@ -187,9 +187,9 @@ class TextModel:
 
     def _packed(self, row: PackedRow) -> Tensor:
         """One vector a sequence of the row, without waiting for the device."""
-        with reading(row.layout, firsts_only=self._pool is first_tokens) as read:
+        with packed_pass(row.layout, cls_only=self._pool is first_tokens) as packed:
             hidden = self._read(row)
-        return self.pooled(hidden, read.layout)
+        return self.pooled(hidden, packed.layout)
 
     def _read(self, row: PackedRow) -> Tensor:
         inputs: dict[str, Any] = {"input_ids": row.input_ids, "position_ids": row.position_ids}
@@ -224,15 +224,19 @@ class TextModel:
         if why is not None:
             return why
         items = [("", text) for text in PROBE_TEXTS]
-        row = pack(self.tokenize(items), self.position_offset)
-        return probe_packed(
-            self.name,
-            self._transformer.model,
-            self.device,
-            self.dtype,
-            lambda: in_order(self._packed(row.to(self.device)), row),
-            np.concatenate([self._padded([item]) for item in items]),
-        )
+        tokens = self.tokenize(items)
+
+        def run_packed(indices: Sequence[int]) -> FloatArray:
+            row = pack([tokens[index] for index in indices], self.position_offset)
+            return restore_order(self._packed(row.to(self.device)), row)
+
+        def run_padded() -> FloatArray:
+            return np.concatenate([self._padded([item]) for item in items])
+
+        reference = Reference.measure(self._encoder, self.device, self.dtype, run_padded)
+        model = self._transformer.model
+        probe = Probe(self.name, model, self.device, self.dtype, run_packed, reference)
+        return probe.switch_to_packed()
 
     def _unsupported(self) -> str | None:
         modules = list(self._encoder)

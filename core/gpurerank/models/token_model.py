@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from gpurerank.errors import ModelError
 from gpurerank.models import devices
-from gpurerank.models.memory import guarded
+from gpurerank.models.device_errors import run_guarded
 from gpurerank.models.packing import PackedRow, Tokens
 from gpurerank.models.remembered import RememberedRows
 from gpurerank.models.runner import RowRunner
@@ -107,7 +107,7 @@ class TokenModel:
         """
         if isinstance(batch, PackedRow):
             return self._rows.run(batch)
-        return guarded(lambda: self._padded(batch), self._texts.device)
+        return run_guarded(lambda: self._padded(batch), self._texts.device)
 
     def compare(self, pairs: Sequence[tuple[Rows, Rows]]) -> Future[FloatArray]:
         """Of rows of a query and a passage, the cosine of the texts and MaxSim of their tokens.
@@ -125,7 +125,7 @@ class TokenModel:
 
     def _of_each_text(self, outputs: Tensor, row: PackedRow) -> Rows:
         found, ids = outputs.cpu().numpy(), row.input_ids[0].numpy()
-        count, bounds = row.layout.count, row.layout.cu_seqlens.tolist()
+        count, bounds = row.layout.output_count, row.layout.cu_seqlens.tolist()
         meant = ~np.isin(ids, self._texts.special_ids)
         rows = self.blank(count)
         for place, (start, stop) in enumerate(pairwise(bounds[: count + 1])):

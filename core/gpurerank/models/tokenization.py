@@ -232,7 +232,8 @@ class PreprocessTokenizer:
         ids, mask = features["input_ids"].numpy(), features["attention_mask"].numpy() > 0
         types = features["token_type_ids"].numpy() if "token_type_ids" in features else ids * 0
         return [
-            Tokens.of(i[m].astype(np.int32), t[m]) for i, t, m in zip(ids, types, mask, strict=True)
+            Tokens.from_arrays(i[m].astype(np.int32), t[m])
+            for i, t, m in zip(ids, types, mask, strict=True)
         ]
 
 
