@@ -96,14 +96,14 @@ def test_the_least_recently_used_rows_go_first() -> None:
     remembered = RememberedRows(max_bytes=3 * 2 * 4)
     items = [("", name) for name in "abcd"]
     rows = np.arange(8, dtype=np.float32).reshape(4, 2)
-    remembered.keep(items[:3], rows[:3], [False, True, False])
+    remembered.keep(items[:3], rows[:3], [False, True, False], [3, 4, 5])
     remembered.find([items[0]])
-    remembered.keep(items[3:], rows[3:], [False])
+    remembered.keep(items[3:], rows[3:], [False], [6])
     found = remembered.find([*items, ("prompt", "a")])
     assert [one is not None for one in found] == [True, False, True, True, False]
     assert found[0] is not None
     assert found[0][0].tolist() == [0.0, 1.0]
-    remembered.keep(items, rows, [False] * 4)
+    remembered.keep(items, rows, [False] * 4, [3] * 4)
     assert [one is not None for one in remembered.find(items)] == [False, True, True, True]
 
 
@@ -112,12 +112,12 @@ def test_rows_of_any_length_share_the_memory() -> None:
     items = [("", name) for name in "abcd"]
     rows = np.empty(4, dtype=object)
     rows[:] = [np.zeros((count, 5), np.float16) for count in (4, 3, 2, 20)]
-    remembered.keep(items[:3], rows[:3], [False] * 3)
+    remembered.keep(items[:3], rows[:3], [False] * 3, [4, 3, 2])
     assert [one is not None for one in remembered.find(items)] == [True, True, True, False]
-    remembered.keep(items[1:2], rows[2:3], [False])
-    remembered.keep(items[3:], rows[3:], [False])
+    remembered.keep(items[1:2], rows[2:3], [False], [2])
+    remembered.keep(items[3:], rows[3:], [False], [20])
     assert [one is not None for one in remembered.find(items)] == [True, True, True, False]
-    remembered.keep([("", "e")], rows[1:2], [False])
+    remembered.keep([("", "e")], rows[1:2], [False], [3])
     assert [one is not None for one in remembered.find(items)] == [False, True, True, False]
 
 

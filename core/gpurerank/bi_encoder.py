@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from gpurerank.calls import current_call
 from gpurerank.cosine import unit_vectors
 from gpurerank.engine.job import JobResult
 from gpurerank.engine.once import Once
@@ -135,7 +136,7 @@ class BiEncoder:
         A blank passage has the cosine -1. Raises as ``Reranker.rank``.
         """
         texts = check_request(query, passages, top_k, threshold)
-        scored = self._scored(texts, self._once.run(self._items(query, texts)))
+        scored = self._scored(texts, _counted(self._once.run(self._items(query, texts))))
         return rank(scored, top_k=top_k, threshold=threshold, cut_off=cut_off)
 
     async def arank(
@@ -149,7 +150,7 @@ class BiEncoder:
     ) -> list[RankedPassage]:
         """As ``rank``, without blocking the event loop."""
         texts = check_request(query, passages, top_k, threshold)
-        scored = self._scored(texts, await self._once.arun(self._items(query, texts)))
+        scored = self._scored(texts, _counted(await self._once.arun(self._items(query, texts))))
         return rank(scored, top_k=top_k, threshold=threshold, cut_off=cut_off)
 
     def close(self) -> None:
@@ -159,11 +160,11 @@ class BiEncoder:
     def _run(self, texts: Sequence[str], *, query: bool, show_progress: bool) -> FloatArray:
         checked = check_texts(texts, "query" if query else "passage")
         with progress_bar("embedding", len(checked), shown=show_progress):
-            return self._once.run(self._prompted(checked, query=query)).rows
+            return _counted(self._once.run(self._prompted(checked, query=query))).rows
 
     async def _arun(self, texts: Sequence[str], *, query: bool) -> FloatArray:
         checked = check_texts(texts, "query" if query else "passage")
-        return (await self._once.arun(self._prompted(checked, query=query))).rows
+        return _counted(await self._once.arun(self._prompted(checked, query=query))).rows
 
     def _prompted(self, texts: Sequence[str], *, query: bool) -> list[tuple[str, str]]:
         prompt = self._lease.model.prompt(query=query)
@@ -194,6 +195,14 @@ class BiEncoder:
                 zip(passages, cosines.tolist(), answer.truncated[1:], strict=True)
             )
         ]
+
+
+def _counted(result: JobResult) -> JobResult:
+    """Counts the tokens of every text, also of those whose vectors were remembered."""
+    call = current_call()
+    if call.counts_tokens:
+        call.count("tokens", sum(result.lengths))
+    return result
 
 
 def _rebuild(spec: ModelSpec) -> BiEncoder:

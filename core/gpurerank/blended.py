@@ -44,7 +44,7 @@ class BlendedScorer:
     def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """The score of each pair, in [0, 1], input order; raises as both models do."""
         first, second = _halves(len(pairs))
-        with calling(on_progress=first):
+        with calling(on_progress=first, counts_tokens=False):
             similarities = self._similarity.of(pairs)
         with calling(on_progress=second):
             own = self._cross_encoder.logits(pairs)
@@ -68,7 +68,7 @@ class BlendedScorer:
         first, second = _halves(len(pairs))
 
         async def similarities_of() -> FloatArray:
-            with calling(on_progress=first):
+            with calling(on_progress=first, counts_tokens=False):
                 return await self._similarity.aof(pairs)
 
         async def own_of() -> FloatArray:

@@ -23,18 +23,25 @@ class Call:
     Attributes:
         deadline: Time on ``time.monotonic`` after which no further batch is started, or None.
         stages_ms: Milliseconds that each stage took so far, summed.
-        counted: What was counted so far: "tokens" that a model read for this call.
+        counted: Sums so far: "tokens" of the request as its models read it, where ``counts_tokens``
+            is set, and "model_tokens" that ran for it, which caches make fewer.
+        counts_tokens: Whether rerankers and embedders count the tokens of what they are given.
         on_progress: Called with (items done, items in all) after each batch.
     """
 
     deadline: float | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
     counted: dict[str, int] = field(default_factory=dict)
+    counts_tokens: bool = False
     on_progress: Progress | None = None
 
     def remaining_s(self) -> float | None:
         """Seconds to the deadline, never below 0; None without one."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    def count(self, name: str, number: int) -> None:
+        """Adds to what is counted under a name."""
+        self.counted[name] = self.counted.get(name, 0) + number
 
     def check_deadline(self) -> None:
         """Stops a call that is late.
@@ -56,9 +63,17 @@ def current_call() -> Call:
 
 @contextmanager
 def calling(
-    *, timeout_s: float | None = None, on_progress: Progress | None = None
+    *,
+    timeout_s: float | None = None,
+    on_progress: Progress | None = None,
+    counts_tokens: bool | None = None,
 ) -> Iterator[Call]:
     """Opens a call; inside another one it shares the stage times and can only shorten the deadline.
+
+    Args:
+        timeout_s: Seconds that the call may take; None for no deadline of its own.
+        on_progress: Replaces the outer call's.
+        counts_tokens: Replaces the outer call's; None keeps it.
 
     Raises:
         InputError: ``timeout_s`` is not over 0.
@@ -72,6 +87,7 @@ def calling(
         stages_ms=outer.stages_ms,
         counted=outer.counted,
         on_progress=on_progress or outer.on_progress,
+        counts_tokens=outer.counts_tokens if counts_tokens is None else counts_tokens,
     )
     token = _CALL.set(inner)
     try:

@@ -166,6 +166,14 @@ class CrossEncoder:
             lambda: self.fit(query, passages, long_passages)
         )
 
+    def pair_lengths(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        """Tokens of each pair as the model reads it, special tokens included."""
+        return self._lease.model.pair_lengths(pairs)
+
+    async def apair_lengths(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        """As ``pair_lengths``, without blocking the event loop."""
+        return await self._lease.engine.run_off_loop(lambda: self.pair_lengths(pairs))
+
     def close(self) -> None:
         """Gives the model back; the last user frees its memory."""
         self._lease.close()

@@ -104,6 +104,10 @@ class Plan:
                 self._windows.append((owner, span, place))
         self.pairs = list(known)
 
+    def total(self, lengths: Sequence[int]) -> int:
+        """Sums a number of each pair over all windows; a repeated passage counts each time."""
+        return sum(lengths[place] for *_, place in self._windows if place is not None)
+
     def best(self, scores: Sequence[float]) -> tuple[list[float], list[tuple[int, int] | None]]:
         """Score and span of each passage's best window; a blank passage scores 0 and has no span.
 
@@ -159,6 +163,14 @@ class PairsPlan:
         self._plans = plans
         self._rows = rows
         self.pairs = [pair for plan in plans for pair in plan.pairs]
+
+    def total(self, lengths: Sequence[int]) -> int:
+        """Sums a number of each pair over all windows; a repeated passage counts each time."""
+        total = start = 0
+        for plan in self._plans:
+            total += plan.total(lengths[start : start + len(plan.pairs)])
+            start += len(plan.pairs)
+        return total
 
     def best(self, scores: Sequence[float]) -> list[float]:
         """The score of each pair that was asked for, in its order.

@@ -16,7 +16,7 @@ from gpurerank.cross_encoder import CrossEncoder, LongPassages
 from gpurerank.errors import ClosedError, InputError
 from gpurerank.progress import progress_bar
 from gpurerank.ranking import logit_of, rank
-from gpurerank.request import AskedPairs, Plan, check_request
+from gpurerank.request import AskedPairs, PairsPlan, Plan, check_request
 from gpurerank.reranker_options import OnError, RerankerOptions
 from gpurerank.types import CutOff, PairScorer, RankedPassage, Secret
 
@@ -216,6 +216,7 @@ class Reranker:
                 fits = self._fit(query, listed)
                 plan = Plan(query, listed, fits)
                 scores = self._score(plan.pairs)
+                self._count_tokens(plan)
             return self._ranked(plan, scores, top_k, threshold, cut_off)
         except Exception as error:
             return self._after(error, listed, top_k)
@@ -238,6 +239,7 @@ class Reranker:
                 fits = await self._afit(query, listed)
                 plan = Plan(query, listed, fits)
                 scores = await await_scores(self._scorer, plan.pairs) if plan.pairs else []
+                await self._acount_tokens(plan)
             return self._ranked(plan, scores, top_k, threshold, cut_off)
         except Exception as error:
             return self._after(error, listed, top_k)
@@ -257,6 +259,7 @@ class Reranker:
             plan = asked.planned({q: self._fit(q, some) for q, some in asked.passages.items()})
             with progress_bar("scoring", len(plan.pairs), shown=show_progress):
                 found = self._score(plan.pairs)
+            self._count_tokens(plan)
         return plan.best(found)
 
     async def ascore_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
@@ -266,6 +269,7 @@ class Reranker:
             fits = {q: await self._afit(q, some) for q, some in asked.passages.items()}
             plan = asked.planned(fits)
             found = await await_scores(self._scorer, plan.pairs) if plan.pairs else []
+            await self._acount_tokens(plan)
         return plan.best(found)
 
     def stats(self) -> EngineStats | None:
@@ -286,6 +290,17 @@ class Reranker:
         # A scorer of the caller's own cannot be interrupted, only found late.
         current_call().check_deadline()
         return scores
+
+    def _count_tokens(self, plan: Plan | PairsPlan) -> None:
+        """Counts the tokens of every pair, whether its score was computed or remembered."""
+        call = current_call()
+        if call.counts_tokens and self._encoder is not None:
+            call.count("tokens", plan.total(self._encoder.pair_lengths(plan.pairs)))
+
+    async def _acount_tokens(self, plan: Plan | PairsPlan) -> None:
+        call = current_call()
+        if call.counts_tokens and self._encoder is not None:
+            call.count("tokens", plan.total(await self._encoder.apair_lengths(plan.pairs)))
 
     def _call(self) -> AbstractContextManager[Call]:
         return calling(timeout_s=self._options.timeout_s)

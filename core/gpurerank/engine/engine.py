@@ -238,5 +238,5 @@ def _collect_result(job: Job, call: Call, stage: str) -> JobResult:
         call.on_progress(job.done, len(job.items))
     for name, spent_ms in (("tokenize", job.tokenize_ms), (stage, job.run_ms)):
         call.stages_ms[name] = call.stages_ms.get(name, 0.0) + spent_ms
-    call.counted["tokens"] = call.counted.get("tokens", 0) + job.tokens
+    call.count("model_tokens", job.tokens)
     return result

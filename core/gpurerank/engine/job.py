@@ -27,10 +27,12 @@ class JobResult(NamedTuple):
     Attributes:
         rows: One row per item, input order; float32, or objects where each row is an array.
         truncated: Whether each item was longer than the model may read.
+        lengths: Tokens of each item as the model reads it.
     """
 
     rows: Rows
     truncated: list[bool]
+    lengths: list[int]
 
 
 class Job:
@@ -44,6 +46,7 @@ class Job:
     Attributes:
         items: As given.
         truncated: Whether each item was longer than the model may read.
+        lengths: Tokens of each item as the model reads it.
         done: Items that have their result.
         ended: Every result is there, or none will come any more.
         error: Why no more results will come; None otherwise.
@@ -55,6 +58,7 @@ class Job:
         # Copied: the caller may change its list while the model works.
         self.items = tuple(items)
         self.truncated = [False] * len(items)
+        self.lengths = [0] * len(items)
         self.done = 0
         self.ended = False
         self.error: Exception | None = None
@@ -134,7 +138,7 @@ class Job:
         if self.error is not None:
             raise self.error
         assert self._results is not None
-        return JobResult(self._results, self.truncated)
+        return JobResult(self._results, self.truncated, self.lengths)
 
     def expire(self) -> bool:
         """Ends the job if its deadline has passed; returns whether it has ended."""

@@ -81,7 +81,7 @@ def _known(model: RememberingModel, items: list[Item]) -> tuple[list[Known | Non
 
 
 def _nothing(model: RememberingModel) -> JobResult:
-    return JobResult(model.blank(0), [])
+    return JobResult(model.blank(0), [], [])
 
 
 def _report(items: list[Item], missing: list[Item]) -> None:
@@ -100,15 +100,17 @@ def _joined(
 ) -> JobResult:
     _check_finite(model.name, missing, fresh.rows)
     if missing:
-        model.remembered.keep(missing, fresh.rows, fresh.truncated)
+        model.remembered.keep(missing, fresh.rows, fresh.truncated, fresh.lengths)
     if len(missing) == len(items):
         return fresh
-    new = dict(zip(missing, zip(fresh.rows, fresh.truncated, strict=True), strict=True))
+    new = dict(zip(missing, zip(*fresh, strict=True), strict=True))
     found = [new[item] if one is None else one for item, one in zip(items, known, strict=True)]
     rows = model.blank(len(items))
-    for place, (row, _) in enumerate(found):
+    for place, (row, _, _) in enumerate(found):
         rows[place] = row
-    return JobResult(rows, [truncated for _, truncated in found])
+    return JobResult(
+        rows, [truncated for _, truncated, _ in found], [length for *_, length in found]
+    )
 
 
 def _check_finite(name: str, items: list[Item], rows: Rows) -> None:

@@ -69,6 +69,7 @@ class _WaitingJob:
         ]
         for entry in entries:
             self.job.truncated[entry.index] = entry.tokens.truncated
+            self.job.lengths[entry.index] = entry.tokens.length
         self.tokenized += len(entries)
         # Entries are taken from the end, so the longest is last.
         self.ready = sorted(entries, key=_length)

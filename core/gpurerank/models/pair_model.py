@@ -64,6 +64,7 @@ class PairModel:
         fingerprint: Changes when the weights behind the name do.
         blend: How the logit is to be blended with a bi-encoder's similarity, or None.
         max_length: Tokens that a sequence may have, special tokens included.
+        special_tokens: Tokens of a pair that are neither query nor passage.
         room: Tokens that query and passage may have together.
         packed: Whether batches run as one packed row; else padded.
         why_padded: Why not, or None.
@@ -94,6 +95,7 @@ class PairModel:
         self._vocabulary.deprecation_warnings[_TOO_LONG_WARNING] = True
         self.max_length = self._length_limit()
         self._tokenizer = self._choose_tokenizer()
+        self.special_tokens = self._special_tokens()
         self.room = self._room()
         self._pad_id = self._vocabulary.pad_token_id or 0
         # Whether what the passages of a query begin with is read once a batch.
@@ -129,6 +131,17 @@ class PairModel:
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without special ones; what was counted is tokenized for good."""
         return [len(ids) for ids in self._texts.ids(texts)]
+
+    def pair_lengths(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        """Tokens of each pair as the model reads it; safe on any thread.
+
+        With a chat template the joints of the texts may differ by a token from what is run.
+        """
+        texts = self._texts.ids([text for pair in pairs for text in pair])
+        return [
+            min(self.max_length, self.special_tokens + len(query) + len(passage))
+            for query, passage in zip(texts[::2], texts[1::2], strict=True)
+        ]
 
     def prepare(
         self, items: Sequence[tuple[str, str]], tokens: Sequence[Tokens]
@@ -261,12 +274,14 @@ class PairModel:
         )
         return assembled if same else own
 
-    def _room(self) -> int:
+    def _special_tokens(self) -> int:
         text = self._texts.ids(["a"])[0]
-        special = len(self.tokenize([("a", "a")])[0]) - 2 * len(text)
+        return len(self.tokenize([("a", "a")])[0]) - 2 * len(text)
+
+    def _room(self) -> int:
         # Inside a chat template a text's first and last token may split differently.
         margin = 0 if isinstance(self._tokenizer, TemplateTokenizer) else 4
-        return self.max_length - special - margin
+        return self.max_length - self.special_tokens - margin
 
     def _length_limit(self) -> int:
         limits = [self.spec.max_length or 512]

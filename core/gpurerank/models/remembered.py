@@ -12,8 +12,8 @@ import numpy as np
 from gpurerank.types import Rows
 
 Item = tuple[str, str]
-# What the model said of a text, and whether the text was cut.
-Known = tuple[Rows, bool]
+# The model's output for a text, whether the text was cut, and its tokens.
+Known = tuple[Rows, bool, int]
 
 
 class RememberedRows:
@@ -32,7 +32,7 @@ class RememberedRows:
         self._lock = threading.Lock()
 
     def find(self, items: Sequence[Item]) -> list[Known | None]:
-        """The row of each item and whether its text was cut; None where it is not known."""
+        """The row of each item, whether its text was cut, and its tokens; None if not known."""
         keys = [_key(item) for item in items]
         with self._lock:
             for key in keys:
@@ -40,7 +40,13 @@ class RememberedRows:
                     self._known.move_to_end(key)
             return [self._known.get(key) for key in keys]
 
-    def keep(self, items: Sequence[Item], rows: Rows, truncated: Sequence[bool]) -> None:
+    def keep(
+        self,
+        items: Sequence[Item],
+        rows: Rows,
+        truncated: Sequence[bool],
+        lengths: Sequence[int],
+    ) -> None:
         """Remembers a row an item; the least recently used beyond the limit go."""
         # From the last one back, where there are more than may be kept at all.
         first, room = len(items), self._max_bytes
@@ -48,7 +54,8 @@ class RememberedRows:
             first -= 1
             room -= rows[first].nbytes
         kept = {
-            _key(items[row]): (_own(rows[row]), truncated[row]) for row in range(first, len(items))
+            _key(items[row]): (_own(rows[row]), truncated[row], lengths[row])
+            for row in range(first, len(items))
         }
         with self._lock:
             for key, known in kept.items():
@@ -65,7 +72,7 @@ class RememberedRows:
 
     def _shrink(self) -> None:
         while self._bytes > self._max_bytes:
-            _, (row, _) = self._known.popitem(last=False)
+            _, (row, *_) = self._known.popitem(last=False)
             self._bytes -= row.nbytes
 
 

@@ -37,8 +37,15 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        self.tokens = Counter(
-            "gpurerank_tokens_read", "Tokens that models read for requests.", registry=registry
+        self.usage_tokens = Counter(
+            "gpurerank_usage_tokens",
+            "Tokens of answered requests as reported in their usage, remembered or not.",
+            registry=registry,
+        )
+        self.model_tokens = Counter(
+            "gpurerank_tokens_read",
+            "Tokens that models ran for answered requests; remembered results are not run.",
+            registry=registry,
         )
         self.passages = Counter(
             "gpurerank_passages", "Passages and texts of admitted requests.", registry=registry

@@ -131,14 +131,15 @@ class Service:
         tokens = estimated_tokens(query, passages)
         with (
             self.admission.admitted(tokens),
-            calling(timeout_s=self.limits.answer_s) as call,
+            calling(timeout_s=self.limits.answer_s, counts_tokens=True) as call,
             span(passages=len(passages), tokens=tokens),
         ):
             self.metrics.passages.inc(len(passages))
             result = await self._unless_left(request, work)
         for stage, spent_ms in call.stages_ms.items():
             self.metrics.stage_seconds.labels(stage).observe(spent_ms / 1000)
-        self.metrics.tokens.inc(call.counted.get("tokens", 0))
+        self.metrics.usage_tokens.inc(call.counted.get("tokens", 0))
+        self.metrics.model_tokens.inc(call.counted.get("model_tokens", 0))
         return result, call
 
     async def _unless_left(self, request: Request, work: Callable[[], Awaitable[Result]]) -> Result:
