@@ -1,4 +1,4 @@
-"""The recipe's parts: what the loss rewards, which negatives are mined, what a delta holds."""
+"""Parts of a training run: the loss, negative mining, and the delta of the embedded model."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from gpurerank.collection import Collection, Document, Query
 from gpurerank.errors import WeightsError
 from gpurerank.models import embedded
 from gpurerank.models.blend import Blend
-from gpurerank.training.listwise_loss import FAR_BELOW, ListwiseDistillationLoss, pad_lists
-from gpurerank.training.negative_mining import Miner, Mining, unlabelled_lists
-from gpurerank.training.trainer import as_dataset
+from gpurerank.training.hyperparameters import MiningOptions
+from gpurerank.training.listwise_loss import PADDING_LOGIT, ListwiseDistillationLoss, pad_lists
+from gpurerank.training.negative_mining import NegativeMiner, unlabelled_lists
+from gpurerank.training.trainer import build_dataset
 from gpurerank.training.training_lists import TrainingList, read_lists, write_lists
 from gpurerank.types import FloatArray
 from tests.test_collection import write_collection
@@ -63,8 +64,8 @@ def test_two_positives_share_one_entropy() -> None:
     logits = [[1.0, 1.0, -30.0]]
     # Both are as likely as each other, and nothing is left for the negative.
     pointwise = (2 * 0.5 * math.log1p(math.exp(-1.0)) + 0.0) / 2
-    found = loss_of(logits, [[0.0, 0.0, 0.0]], [0, 1])
-    assert found == pytest.approx(math.log(2) + 0.2 * pointwise, abs=1e-5)
+    loss = loss_of(logits, [[0.0, 0.0, 0.0]], [0, 1])
+    assert loss == pytest.approx(math.log(2) + 0.2 * pointwise, abs=1e-5)
 
 
 def test_loss_of_an_unlabelled_list_is_agreement_with_the_teacher() -> None:
@@ -73,7 +74,7 @@ def test_loss_of_an_unlabelled_list_is_agreement_with_the_teacher() -> None:
 
 
 def test_padding_changes_no_loss() -> None:
-    padded = loss_of([[1.0, 0.5, -1.0, FAR_BELOW]], [[2.0, 6.0, 1.0, FAR_BELOW]], [0])
+    padded = loss_of([[1.0, 0.5, -1.0, PADDING_LOGIT]], [[2.0, 6.0, 1.0, PADDING_LOGIT]], [0])
     assert padded == pytest.approx(loss_of([[1.0, 0.5, -1.0]], [[2.0, 6.0, 1.0]], [0]), abs=1e-6)
     lists = pad_lists(torch.tensor([1.0, 2.0, 3.0]), [1, 2], 0.0)
     assert lists.tolist() == [[1.0, 0.0], [2.0, 3.0]]
@@ -108,38 +109,38 @@ def test_a_blend_that_ranks_right_leaves_nothing_to_learn(tiny: str) -> None:
     assert loss(inputs, [wrong]).item() > 40
 
 
-def test_a_list_is_told_to_the_loss_as_the_blend_takes_it() -> None:
-    listed = TrainingList("q", ("a", "b"), (1.0, 0.0), (0.2, 0.4), (3.0, 6.0), (1.0, 0.0))
+def test_labels_hold_the_similarity_that_the_blend_weighs() -> None:
+    training_list = TrainingList("q", ("a", "b"), (1.0, 0.0), (0.2, 0.4), (3.0, 6.0), (1.0, 0.0))
     blend = Blend(weight=60.0, token_share=0.25, center=0.5)
-    [row] = as_dataset([listed], blend=blend).to_list()
+    [row] = build_dataset([training_list], blend=blend).to_list()
     np.testing.assert_allclose(row["labels"], [[1.0, 0.4, 3.0], [0.0, 0.3, 6.0]], atol=1e-6)
-    [row] = as_dataset([listed]).to_list()
+    [row] = build_dataset([training_list]).to_list()
     np.testing.assert_allclose(row["labels"], [[1.0, 0.2, 3.0], [0.0, 0.4, 6.0]], atol=1e-6)
 
 
-def test_mined_negatives_are_never_right_answers(
+def test_no_mined_negative_holds_a_right_answer(
     collection: Collection, bi_encoder: BiEncoder, tmp_path: Path
 ) -> None:
-    wanted = Mining(hard=2, hard_depth=6, lexical=1, middling=2, middling_depth=20, random=2)
+    options = MiningOptions(hard=2, hard_depth=6, lexical=1, medium=2, medium_depth=20, random=2)
     queries = list(collection.judgements)
     rng = np.random.default_rng(1)
-    lists = list(Miner(collection, bi_encoder, wanted, rng).lists(queries))
+    lists = list(NegativeMiner(collection, bi_encoder, options, rng).mine(queries))
     assert len(lists) == len(queries)
-    for i, each in enumerate(lists):
-        assert each.grades == (1.0,) + (0.0,) * 7
-        assert f"number {i}0" in each.passages[0]
-        assert len(each.passages) == len(set(each.passages)) == len(each.similarities) == 8
-        assert not any(f"number {i}2" in passage for passage in each.passages)
-        assert each.teacher == pytest.approx([15 * s for s in each.similarities])
+    for i, mined in enumerate(lists):
+        assert mined.grades == (1.0,) + (0.0,) * 7
+        assert f"number {i}0" in mined.passages[0]
+        assert len(mined.passages) == len(set(mined.passages)) == len(mined.similarities) == 8
+        assert not any(f"number {i}2" in passage for passage in mined.passages)
+        assert mined.teacher == pytest.approx([15 * s for s in mined.similarities])
     path = tmp_path / "lists.jsonl"
-    assert write_lists(path, lists) == len(lists)
+    write_lists(path, lists)
     assert list(read_lists(path)) == lists
-    again = Miner(collection, bi_encoder, wanted, np.random.default_rng(1)).lists(queries)
+    again = NegativeMiner(collection, bi_encoder, options, np.random.default_rng(1)).mine(queries)
     assert list(again) == lists
 
 
-class Axes:
-    """An embedder of one's own: the vector of a text is what it is listed with."""
+class LookupEmbedder:
+    """A fake embedder that looks vectors up."""
 
     def __init__(self, vectors: dict[str, tuple[float, float]]) -> None:
         self._vectors = vectors
@@ -155,7 +156,7 @@ def small_collection(grades: dict[str, int]) -> Collection:
     return Collection("small", documents, {"q": Query("ask")}, {"q": grades})
 
 
-AXES = Axes(
+EMBEDDER = LookupEmbedder(
     {
         "ask": (1.0, 0.0),
         "right": (0.8, 0.6),
@@ -166,25 +167,25 @@ AXES = Axes(
 )
 
 
-def negatives(collection: Collection, mining: Mining) -> list[set[str]]:
-    miner = Miner(collection, AXES, mining, np.random.default_rng(0))
-    return [set(each.passages[1:]) for each in miner.lists(["q"])]
+def negatives(collection: Collection, mining: MiningOptions) -> list[set[str]]:
+    miner = NegativeMiner(collection, EMBEDDER, mining, np.random.default_rng(0))
+    return [set(mined.passages[1:]) for mined in miner.mine(["q"])]
 
 
-def test_what_is_as_similar_as_the_positive_is_taken_for_an_unjudged_answer() -> None:
-    mining = Mining(hard=4, middling=0)
+def test_a_passage_as_similar_as_the_positive_is_no_negative() -> None:
+    mining = MiningOptions(hard=4, medium=0)
     assert negatives(small_collection({"right": 1}), mining) == [{"near", "far"}]
     judged = small_collection({"right": 1, "twin": 0})
     assert negatives(judged, mining) == [{"near", "far", "twin"}]
 
 
-def test_queries_that_teach_nothing_are_left_out() -> None:
+def test_easy_queries_and_lost_positives_are_dropped() -> None:
     easy = small_collection({"right": 1})
-    assert negatives(easy, Mining(easy_share=0.0, easy_margin=0.2)) == []
-    assert len(negatives(easy, Mining(easy_share=0.0, easy_margin=0.5))) == 1
+    assert negatives(easy, MiningOptions(easy_share=0.0, easy_margin=0.2)) == []
+    assert len(negatives(easy, MiningOptions(easy_share=0.0, easy_margin=0.5))) == 1
     lost = small_collection({"far": 1})
-    assert negatives(lost, Mining(positive_depth=2)) == []
-    assert len(negatives(lost, Mining(positive_depth=3, too_similar=None))) == 1
+    assert negatives(lost, MiningOptions(positive_depth=2)) == []
+    assert len(negatives(lost, MiningOptions(positive_depth=3, too_similar=None))) == 1
 
 
 def test_unlabelled_lists_go_from_near_to_far(bi_encoder: BiEncoder) -> None:
@@ -211,9 +212,9 @@ def test_delta_restores_what_training_changed(tmp_path: Path) -> None:
     fresh = embedded.with_new_head(embedded.base_folder(), "cpu")
     delta = embedded.load_delta(path)
     embedded.apply_delta(fresh, delta)
-    wanted = embedded.parameters_of(trained)
+    expected = embedded.parameters_of(trained)
     for name, parameter in embedded.parameters_of(fresh).items():
-        torch.testing.assert_close(parameter, wanted[name], rtol=0, atol=1e-4)
+        torch.testing.assert_close(parameter, expected[name], rtol=0, atol=1e-4)
     del delta["classifier.weight"]
     with pytest.raises(WeightsError, match="does not fit the model at 'classifier"):
         embedded.apply_delta(fresh, delta)

@@ -1,14 +1,15 @@
-"""Whole training runs on tiny models: what they leave, that they go on, what they refuse."""
+"""Whole training runs on tiny models: their files, how they continue, what they refuse."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,18 @@ import pytest
 from safetensors.numpy import load_file
 from sentence_transformers import CrossEncoder as Reference
 
-from gpurerank import BiEncoder, DataError, InputError, Reranker
+from gpurerank import BiEncoder, DataError, InputError, ModelNotFoundError, Reranker
+from gpurerank.cli.train import train as train_command
 from gpurerank.late_interaction import LateInteraction
 from gpurerank.models import embedded as shipped
 from gpurerank.models.blend import FILE_NAME, read_blend
-from gpurerank.ranking import sigmoids
-from gpurerank.training.hyperparameters import Source, TrainOptions
+from gpurerank.ranking import logit_of, sigmoids
+from gpurerank.training.hyperparameters import MiningOptions, TrainingSource, TrainOptions
 from gpurerank.training.ship import ship
-from gpurerank.training.training_run import _blend, train
-from gpurerank.training.training_sources import read, read_pairs, subset
+from gpurerank.training.training_lists import read_lists
+from gpurerank.training.training_run import choose_blend, train
+from gpurerank.training.training_sources import read_pairs, read_source, sample_collection
+from tests.conftest import InProcess
 from tests.time_limits import HANG_S
 
 TOPICS = ("cats", "rivers", "violins", "taxes", "bread", "glaciers", "chess", "bees")
@@ -41,7 +45,7 @@ def pairs(tmp_path: Path) -> Path:
 @pytest.fixture
 def options(pairs: Path, tiny: str, tmp_path: Path) -> TrainOptions:
     return TrainOptions(
-        sources=(Source(pairs),),
+        sources=(TrainingSource(pairs),),
         output=tmp_path / "run",
         base=tiny,
         device="cpu",
@@ -59,34 +63,34 @@ def weights(folder: Path) -> dict[str, np.ndarray]:
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
-    wanted = weights(other)
+    expected = weights(other)
     for name, value in weights(one).items():
-        np.testing.assert_allclose(value, wanted[name], rtol=0, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(value, expected[name], rtol=0, atol=1e-6, err_msg=name)
 
 
-def test_a_run_leaves_a_model_that_both_libraries_load(
+def test_a_run_writes_a_model_that_both_libraries_load(
     options: TrainOptions, bi_encoder: BiEncoder
 ) -> None:
-    told: list[str] = []
-    report = train(options, embedder=bi_encoder, tell=told.append)
+    messages: list[str] = []
+    report = train(options, embedder=bi_encoder, on_message=messages.append)
     assert report.training_lists + report.held_out_lists <= 24
     assert report.held_out_lists == 2
-    assert any("22 queries" in line for line in told)
-    asked = [("what of cats 1", "fact 1 about cats"), ("what of cats 1", "bees")]
+    assert any("22 queries" in line for line in messages)
+    scored = [("what of cats 1", "fact 1 about cats"), ("what of cats 1", "bees")]
     with Reranker(str(report.model), dtype="float32") as reranker:
-        ours = reranker.score_pairs(asked)
-    np.testing.assert_allclose(ours, Reference(str(report.model)).predict(asked), atol=1e-4)
+        ours = reranker.score_pairs(scored)
+    np.testing.assert_allclose(ours, Reference(str(report.model)).predict(scored), atol=1e-4)
     card = (report.model / "README.md").read_text()
     assert f"{report.after:.4f}" in card
     assert str(options.output.parent) not in card
-    assert train(options, embedder=bi_encoder, tell=told.append) == report
-    assert "is finished" in told[-1]
+    assert train(options, embedder=bi_encoder, on_message=messages.append) == report
+    assert "is finished" in messages[-1]
     with pytest.raises(InputError, match="holds a run with another epochs"):
         train(replace(options, epochs=2.0), embedder=bi_encoder)
 
 
-def test_a_killed_run_goes_on_to_the_same_result(options: TrainOptions, pairs: Path) -> None:
-    whole = replace(options, output=options.output.with_name("whole"), epochs=6.0, patience=None)
+def test_a_killed_run_continues_to_the_same_result(options: TrainOptions, pairs: Path) -> None:
+    whole = replace(options, output=options.output.with_name("whole"), epochs=6.0, patience=0)
     train(whole)
     arguments = [
         *(sys.executable, "-m", "gpurerank.cli", "train", str(pairs), "-o", str(options.output)),
@@ -108,8 +112,8 @@ def test_a_killed_run_goes_on_to_the_same_result(options: TrainOptions, pairs: P
     second = subprocess.run(
         arguments, capture_output=True, text=True, env=environment, timeout=HANG_S, check=True
     )
-    assert "mined already" in second.stderr
-    assert "after" in second.stdout
+    assert "earlier start of this run mined" in second.stderr
+    assert "trained" in second.stdout
     assert_same_weights(options.model_folder, whole.model_folder)
 
 
@@ -139,18 +143,18 @@ def test_a_teacher_is_distilled(options: TrainOptions, bi_encoder: BiEncoder, ti
     lists = (options.output / "lists.jsonl").read_text().splitlines()
     first = json.loads(lists[0])
     reference = Reference(tiny, device="cpu")
-    wanted = reference.predict(
+    expected = reference.predict(
         [(first["query"], passage) for passage in first["passages"]], activation_fn=None
     )
     scores = 1 / (1 + np.exp(-np.array(first["teacher"])))
-    np.testing.assert_allclose(scores, wanted, atol=1e-3)
+    np.testing.assert_allclose(scores, expected, atol=1e-3)
     assert report.training_lists == len(lists)
 
 
 def test_the_embedded_model_is_trained_on_top_of_its_bi_encoder_and_ships(
     options: TrainOptions, bi_encoder: BiEncoder, tmp_path: Path
 ) -> None:
-    asked = replace(
+    embedded_options = replace(
         options,
         base="embedded",
         blend_weight=10.0,
@@ -160,11 +164,11 @@ def test_the_embedded_model_is_trained_on_top_of_its_bi_encoder_and_ships(
         unlabelled=4,
         learning_rate=1e-5,
     )
-    report = train(asked, embedder=bi_encoder)
+    report = train(embedded_options, embedder=bi_encoder)
     assert report.training_lists >= 22
     blend = read_blend(report.model / FILE_NAME)
     assert (blend.weight, blend.token_share) == (10.0, 0.5)
-    first = json.loads((asked.output / "lists.jsonl").read_text().splitlines()[0])
+    first = json.loads((embedded_options.output / "lists.jsonl").read_text().splitlines()[0])
     late = LateInteraction(device="cpu")
     pairs = [(first["query"], passage) for passage in first["passages"]]
     np.testing.assert_allclose(first["late"], late.similarities(pairs)[1], atol=0.01)
@@ -182,25 +186,25 @@ def test_the_embedded_model_is_trained_on_top_of_its_bi_encoder_and_ships(
     assert (delta.parent / FILE_NAME).is_file()
     card = (report.model / "README.md").read_text()
     assert "blend.json" in card
-    # Lists of a run that began before its base asked for late interaction.
-    mined = asked.output / "lists.jsonl"
+    # Lists of a run that began before its base embedded_options for late interaction.
+    mined = embedded_options.output / "lists.jsonl"
     whole = mined.read_text()
     mined.write_text(
         "".join(json.dumps(json.loads(x) | {"late": []}) + "\n" for x in [*whole.splitlines()])
     )
-    (asked.output / "report.json").unlink()
-    train(asked, embedder=bi_encoder)
+    (embedded_options.output / "report.json").unlink()
+    train(embedded_options, embedder=bi_encoder)
     assert mined.read_text() == whole
-    assert "similarity is 50%" in card
+    assert "Late interaction makes up\n50% of the similarity" in card
 
 
-def test_a_run_goes_on_that_began_before_an_option_was_there(
+def test_a_run_continues_that_began_before_an_option_existed(
     options: TrainOptions, bi_encoder: BiEncoder
 ) -> None:
     train(options, embedder=bi_encoder)
-    asked = options.output / "options.json"
-    told = json.loads(asked.read_text())
-    asked.write_text(json.dumps({n: v for n, v in told.items() if n != "blend_token_share"}))
+    path = options.output / "options.json"
+    recorded = json.loads(path.read_text())
+    path.write_text(json.dumps({n: v for n, v in recorded.items() if n != "blend_token_share"}))
     train(options, embedder=bi_encoder)
     with pytest.raises(InputError, match="another blend_weight, blend_token_share"):
         train(replace(options, blend_weight=5.0, blend_token_share=0.5), embedder=bi_encoder)
@@ -208,7 +212,7 @@ def test_a_run_goes_on_that_began_before_an_option_was_there(
 
 def test_scores_of_a_heavy_blend_stay_apart(options: TrainOptions) -> None:
     for weight in (10.0, 65.0, 160.0):
-        blend = _blend(replace(options, blend_weight=weight))
+        blend = choose_blend(replace(options, blend_weight=weight))
         assert blend is not None
         logits = blend.logits(np.zeros(3, np.float32), np.array([0.8, 0.9, 1.0], np.float32))
         scores = sigmoids(logits)
@@ -223,25 +227,25 @@ def test_pairs_are_read_from_json_lines_too(tmp_path: Path) -> None:
     assert [d.text for d in collection.documents.values()] == ["b", "c"]
 
 
-def test_bad_pairs_are_counted_and_left_out(pairs: Path) -> None:
+def test_bad_pairs_are_counted_and_dropped(pairs: Path) -> None:
     pairs.write_text("only a query\nq\tp\n \tp\nq\t \nq\tp\n\nq\ttwo\tthree\nr\ts\n")
-    collection = read(Source(pairs))
+    collection = read_source(TrainingSource(pairs))
     assert collection.judgements == {"q0": {"p0": 1}, "q1": {"p1": 1}}
-    told = [str(fault) for fault in collection.faults]
-    assert "not a query, a tab and a passage, left out: 2 (pairs.tsv:1;" in told[0]
-    assert told[1].startswith("pair whose query is blank or no text, left out: 1 (pairs.tsv:3")
-    assert told[2].startswith("pair whose passage is blank or no text, left out: 1 (pairs.tsv:4")
-    assert told[3].startswith("pair that stands twice, taken once: 1 (pairs.tsv:5")
+    faults = [str(fault) for fault in collection.faults]
+    assert "not a query, a tab and a passage, left out: 2 (pairs.tsv:1;" in faults[0]
+    assert faults[1].startswith("pair whose query is blank or no text, left out: 1 (pairs.tsv:3")
+    assert faults[2].startswith("pair whose passage is blank or no text, left out: 1 (pairs.tsv:4")
+    assert faults[3].startswith("duplicate pair, used once: 1 (pairs.tsv:5")
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "only a query\n"])
 def test_a_file_without_pairs_is_named(pairs: Path, text: str) -> None:
     pairs.write_text(text)
     with pytest.raises(DataError, match="holds no pair"):
-        read(Source(pairs))
+        read_source(TrainingSource(pairs))
 
 
-def test_what_is_wrong_with_the_data_is_told(
+def test_faults_in_the_data_are_reported(
     options: TrainOptions, pairs: Path, bi_encoder: BiEncoder
 ) -> None:
     pairs.write_text(pairs.read_text() + "a query alone\n")
@@ -260,30 +264,32 @@ def test_one_pair_teaches_nothing(
 
 def test_a_source_is_parsed_from_the_right(pairs: Path) -> None:
     folder = pairs.parent
-    assert Source.parse(f"{folder}@dev:20:300") == Source(folder, "dev", 20, 300)
-    assert Source.parse(f"{folder}:20") == Source(folder, "train", 20)
-    assert Source.parse(str(pairs)) == Source(pairs)
-    with pytest.raises(InputError, match="is no folder and no file"):
-        Source.parse("/no/such/place@train")
+    assert TrainingSource.parse(f"{folder}@dev:20:300") == TrainingSource(folder, "dev", 20, 300)
+    assert TrainingSource.parse(f"{folder}:20") == TrainingSource(folder, "train", 20)
+    assert TrainingSource.parse(str(pairs)) == TrainingSource(pairs)
+    with pytest.raises(InputError, match="there is no file or folder"):
+        TrainingSource.parse("/no/such/place@train")
 
 
-def test_a_subset_keeps_what_answers_its_queries(pairs: Path) -> None:
+def test_a_sample_keeps_the_judged_passages(pairs: Path) -> None:
     collection = read_pairs(pairs)
-    some = subset(collection, Source(pairs, "train", 3, 5), np.random.default_rng(3))
-    assert len(some.judgements) == 3
-    assert len(some.documents) == 5
-    assert all(d in some.documents for judged in some.judgements.values() for d in judged)
+    sample = sample_collection(
+        collection, TrainingSource(pairs, "train", 3, 5), np.random.default_rng(3)
+    )
+    assert len(sample.judgements) == 3
+    assert len(sample.documents) == 5
+    assert all(d in sample.documents for judged in sample.judgements.values() for d in judged)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        ({"sources": ()}, "nothing to train on"),
+        ({"sources": ()}, "no training data"),
         ({"loss": "hinge"}, "loss is 'hinge'"),
         ({"held_out_share": 1.0}, "held_out_share is 1.0"),
         ({"epochs": 0.0}, "epochs is 0.0"),
-        ({"lora_rank": 0}, "rank of LoRA is 0"),
-        ({"new_head": True}, "a new head is for 'embedded' alone"),
+        ({"lora_rank": 0}, "lora_rank is 0"),
+        ({"new_head": True}, "new_head needs the base 'embedded'"),
         ({"blend_weight": 5.0, "loss": "lambda"}, "cannot train a blend"),
         ({"blend_weight": 5.0, "blend_token_share": 2.0}, "blend_token_share is 2.0"),
         ({"blend_token_share": 0.5}, "needs blend_weight"),
@@ -292,7 +298,41 @@ def test_a_subset_keeps_what_answers_its_queries(pairs: Path) -> None:
     ],
 )
 def test_wrong_options_are_named(
-    options: TrainOptions, bi_encoder: BiEncoder, change: dict[str, object], said: str
+    options: TrainOptions, bi_encoder: BiEncoder, change: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         train(replace(options, **change), embedder=bi_encoder)  # type: ignore[arg-type]
+
+
+def test_a_teacher_that_is_a_blend_teaches_its_blended_logit(
+    options: TrainOptions, bi_encoder: BiEncoder, embedded: Reranker
+) -> None:
+    train(replace(options, teacher="embedded", epochs=0.1), embedder=bi_encoder)
+    training_list = next(read_lists(options.output / "lists.jsonl"))
+    scores = embedded.score_pairs(training_list.pairs)
+    logits = [logit_of(score) for score in scores]
+    np.testing.assert_allclose(training_list.teacher, logits, rtol=0, atol=0.02)
+
+
+def test_options_that_failed_before_mining_do_not_claim_the_folder(
+    options: TrainOptions, bi_encoder: BiEncoder
+) -> None:
+    with pytest.raises(ModelNotFoundError):
+        train(replace(options, base="nobody/has-this"), embedder=bi_encoder)
+    assert train(replace(options, epochs=0.1), embedder=bi_encoder).after is not None
+
+
+def test_the_command_has_an_option_for_every_hyperparameter(here: InProcess, pairs: Path) -> None:
+    without_option = {
+        *("sources", "output", "mining", "pointwise_weight", "show_progress", "trust_remote_code"),
+        *("positives", "hard_depth", "medium_depth", "too_similar", "untitled_share"),
+        *("easy_margin", "teacher_scale"),
+    }
+    parameters = inspect.signature(train_command).parameters
+    for field in (*fields(TrainOptions), *fields(MiningOptions)):
+        if field.name not in without_option:
+            # A default that differs from the class is an option that was declared twice.
+            assert parameters[field.name].default == field.default, field.name
+    status, _, err = here("train", str(pairs), "-o", "unused", "--loss", "hinge")
+    assert status == 1
+    assert "loss is 'hinge'; it must be one of listwise, lambda, pairwise" in err

@@ -17,9 +17,9 @@ from gpurerank.blended import Late
 from gpurerank.collection import Collection, Document, Query
 from gpurerank.late_interaction import LateInteraction
 from gpurerank.models.blend import Blend
-from gpurerank.training.negative_mining import Miner, Mining, unlabelled_lists
-from gpurerank.training.training_lists import TrainingList
-from gpurerank.training.training_run import compared
+from gpurerank.training.hyperparameters import MiningOptions
+from gpurerank.training.negative_mining import NegativeMiner, unlabelled_lists
+from gpurerank.training.training_lists import TrainingList, with_late_interaction
 from tests.tiny_models import CORPUS
 
 TEACHER_SCALE = 15.0
@@ -50,9 +50,9 @@ def test_mined_similarities_are_the_cosines_of_serving(unnormalized: BiEncoder) 
     queries = {f"q{i}": Query(text.split()[-1]) for i, text in enumerate(TEXTS)}
     judgements = {f"q{i}": {f"d{i}": 1} for i in range(len(TEXTS))}
     collection = Collection("tiny", documents, queries, judgements)
-    mining = Mining(too_similar=None, teacher_scale=TEACHER_SCALE)
-    miner = Miner(collection, unnormalized, mining, np.random.default_rng(0))
-    lists = list(miner.lists(list(queries)))
+    options = MiningOptions(too_similar=None, teacher_scale=TEACHER_SCALE)
+    miner = NegativeMiner(collection, unnormalized, options, np.random.default_rng(0))
+    lists = list(miner.mine(list(queries)))
     assert len(lists) == len(TEXTS)
     for training_list in lists:
         assert_served_similarities(training_list, unnormalized)
@@ -76,7 +76,7 @@ def test_a_blend_is_trained_on_the_similarity_that_it_serves(bi_encoder: BiEncod
     mined = TrainingList(query, passages, (1.0, 0.0), cosines, (3.0, 9.0))
     blend = Blend(weight=60.0, token_share=0.5, center=0.5)
     with closing(LateInteraction("embedded", device="cpu")) as late_interaction:
-        [compared_list] = compared([mined], late_interaction)
+        [trained] = with_late_interaction([mined], late_interaction)
         served = Late(late_interaction, blend).of([(query, text) for text in passages])
-    np.testing.assert_allclose(compared_list.blended(blend), served, rtol=0, atol=1e-5)
-    assert compared_list.teacher == mined.teacher
+    np.testing.assert_allclose(trained.blend_similarities(blend), served, rtol=0, atol=1e-5)
+    assert trained.teacher == mined.teacher

@@ -1,4 +1,4 @@
-"""Judging a model in training: nDCG@10 over the lists that are held out."""
+"""Evaluation during training: nDCG@10 on the held-out lists."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from gpurerank.models.blend import Blend
 from gpurerank.training.training_lists import TrainingList
 from gpurerank.types import FloatArray
 
+# The trainer prefixes the name of an evaluator's metric.
 METRIC = "eval_ndcg@10"
 
 
 class HeldOutEvaluator(BaseEvaluator):
-    """Mean nDCG@10 of the lists, ranked by the logit that will serve.
+    """Computes the mean nDCG@10 over lists, ranked by the logit that will be served.
 
     Args:
-        lists: Held-out lists; those without a label are not judged.
-        blend: How the served logit is blended, or None.
-        batch_size: Pairs of one forward pass.
+        lists: Held-out lists; unlabelled ones are ignored.
+        blend: Blend with the bi-encoder's similarity, or None.
+        batch_size: Pairs per forward pass.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class HeldOutEvaluator(BaseEvaluator):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.primary_metric = "ndcg@10"
-        self._lists = [each for each in lists if each.labelled]
+        self._lists = [training_list for training_list in lists if training_list.labelled]
         self._blend = blend
         self._batch_size = batch_size
 
@@ -44,42 +45,41 @@ class HeldOutEvaluator(BaseEvaluator):
         epoch: int = -1,
         steps: int = -1,
     ) -> dict[str, float]:
-        """Judges; a line is added to ``held_out.csv`` in ``output_path``."""
-        value = self.judge(model)
+        """Evaluates, and appends a line to ``held_out.csv`` in ``output_path``."""
+        value = self.evaluate(model)
         if output_path is not None:
             path = Path(output_path) / "held_out.csv"
             with path.open("a", encoding="utf-8", newline="") as lines:
                 csv.writer(lines).writerow([epoch, steps, value])
         return {"ndcg@10": value}
 
-    def judge(self, model: CrossEncoder) -> float:
-        """Mean nDCG@10, in [0, 1]."""
-        pairs = [(each.query, passage) for each in self._lists for passage in each.passages]
-        own = model.predict(
-            pairs,
+    def evaluate(self, model: CrossEncoder) -> float:
+        """Mean nDCG@10 of a model, in [0, 1]; 0 without lists."""
+        logits = model.predict(
+            [pair for held_out_list in self._lists for pair in held_out_list.pairs],
             batch_size=self._batch_size,
             show_progress_bar=False,
             activation_fn=nn.Identity(),
             convert_to_numpy=True,
         )
-        return self.mean(np.asarray(own, dtype=np.float32).reshape(-1))
+        logits = np.asarray(logits, dtype=np.float32).reshape(-1)  # (pairs,)
+        if self._blend is not None and self._lists:
+            similarities = np.concatenate(
+                [held_out_list.blend_similarities(self._blend) for held_out_list in self._lists]
+            )
+            logits = self._blend.logits(logits, similarities)
+        return self._mean_ndcg(logits)
 
-    def of_the_bi_encoder(self) -> float:
-        """Mean nDCG@10 of the bi-encoder's own order of the same lists."""
-        return _mean(self._lists, np.array([s for each in self._lists for s in each.similarities]))
+    def evaluate_bi_encoder(self) -> float:
+        """Mean nDCG@10 of the bi-encoder's cosines, in [0, 1]; 0 without lists."""
+        cosines = [value for held_out_list in self._lists for value in held_out_list.similarities]
+        return self._mean_ndcg(np.array(cosines, dtype=np.float32))
 
-    def mean(self, own: FloatArray) -> float:
-        """Mean nDCG@10 of logits, shape (pairs,)."""
-        if self._blend is None or not self._lists:
-            return _mean(self._lists, own)
-        similarities = np.concatenate([each.blended(self._blend) for each in self._lists])
-        return _mean(self._lists, self._blend.logits(own, similarities))
-
-
-def _mean(lists: Sequence[TrainingList], logits: FloatArray) -> float:
-    values, start = [], 0
-    for each in lists:
-        stop = start + len(each.passages)
-        values.append(ndcg_score([each.grades], [logits[start:stop]], k=10))
-        start = stop
-    return float(np.mean(values)) if values else 0.0
+    def _mean_ndcg(self, logits: FloatArray) -> float:
+        """Mean nDCG@10 of logits of all pairs, shape (pairs,)."""
+        values, start = [], 0
+        for held_out_list in self._lists:
+            stop = start + len(held_out_list.passages)
+            values.append(ndcg_score([held_out_list.grades], [logits[start:stop]], k=10))
+            start = stop
+        return float(np.mean(values)) if values else 0.0

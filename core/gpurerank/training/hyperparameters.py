@@ -1,4 +1,4 @@
-"""What a training run is asked to do."""
+"""Hyperparameters of a training run: data, negatives, loss and optimizer. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from pathlib import Path
 from typing import Literal
 
 from gpurerank.errors import InputError
-from gpurerank.models import devices
-from gpurerank.training.negative_mining import Mining
 
 Loss = Literal["listwise", "lambda", "pairwise"]
 LOSSES: tuple[Loss, ...] = ("listwise", "lambda", "pairwise")
 
+# Tokens: two texts of one token each, and the special tokens around them.
+_SHORTEST_PAIR = 8
+_SOURCE = re.compile(r"(.+?)(?:@([\w-]+))?(?::(\d+))?(?::(\d+))?")
+
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where judged queries come from.
+class TrainingSource:
+    """One folder or file with training data.
 
     Attributes:
         path: A folder in BEIR layout, or a ``.jsonl`` or ``.tsv`` file of (query, passage) pairs.
-        split: The judgements of a folder: ``qrels/<split>.tsv``.
-        queries: Queries taken at most, drawn at random; None for all.
-        passages: Passages taken at most: those that answer the queries first; None for all.
+        split: Split of a folder; its judgments are read from ``qrels/<split>.tsv``.
+        queries: Maximum number of queries, drawn at random; None for all.
+        passages: Maximum number of passages. Passages judged for a query are kept first, the rest
+            is drawn at random; None for all.
     """
 
     path: Path
@@ -32,67 +35,137 @@ class Source:
     passages: int | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Source:
-        """Reads ``PATH[@SPLIT][:QUERIES[:PASSAGES]]``, such as "data/nq@train:2000".
+    def parse(cls, text: str) -> TrainingSource:
+        """Parses ``PATH[@SPLIT][:QUERIES[:PASSAGES]]``, such as "data/nq@train:2000".
 
         Raises:
-            InputError: There is nothing at the path.
+            InputError: The path does not exist, or a number is 0.
         """
-        found = re.fullmatch(r"(.+?)(?:@([\w-]+))?(?::(\d+))?(?::(\d+))?", text)
-        assert found is not None  # every text has a path
-        path, split, queries, passages = found.groups()
-        source = cls(
-            Path(path),
-            split or "train",
-            int(queries) if queries else None,
-            int(passages) if passages else None,
-        )
-        if not source.path.exists():
-            raise InputError(f"{path!r} is no folder and no file; give PATH[@SPLIT][:QUERIES]")
-        return source
+        match = _SOURCE.fullmatch(text)
+        path, split, *limits = match.groups() if match else (text, None, None, None)
+        if not Path(path).exists():
+            raise InputError(
+                f"training data {text!r}: there is no file or folder {path!r}; give"
+                " PATH[@SPLIT][:QUERIES[:PASSAGES]]"
+            )
+        queries, passages = (None if limit is None else int(limit) for limit in limits)
+        if 0 in (queries, passages):
+            raise InputError(f"training data {text!r}: a number of 0 leaves nothing; leave it out")
+        return cls(Path(path), split or "train", queries, passages)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MiningOptions:
+    """Number and origin of the negatives that are mined for each query.
+
+    Hard negatives alone teach a model to contradict the first stage, so easier ones are mixed in.
+    All ranks start at 1.
+
+    Attributes:
+        positives: Maximum number of relevant passages per list.
+        hard: Negatives from the bi-encoder's top ``hard_depth``.
+        hard_depth: Lowest bi-encoder rank of a hard negative.
+        lexical: Negatives from the top 20 by BM25.
+        medium: Negatives from the bi-encoder's ranks ``hard_depth`` + 1 to ``medium_depth``.
+        medium_depth: Lowest bi-encoder rank of a medium-hard negative.
+        random: Negatives drawn from all passages.
+        too_similar: Share of the positive's cosine, in [0, 1], above which a passage counts as a
+            relevant one that nobody judged, and is no negative. Ignored for queries with known
+            answer strings: their negatives contain none of these. None trusts the judgments to be
+            complete.
+        untitled_share: Share of the lists whose passages are used without their titles, in [0, 1].
+        easy_share: Share, in [0, 1], that is kept of the queries whose positive leads the best
+            negative by more than ``easy_margin``: such queries teach little.
+        easy_margin: Difference of two cosines.
+        positive_depth: Queries for which the bi-encoder ranks more than this many passages above
+            the positive are dropped: most make no sense away from the page they were written for.
+            None keeps all.
+        teacher_scale: Factor from the bi-encoder's cosine to its logit as a teacher.
+    """
+
+    positives: int = 1
+    hard: int = 3
+    hard_depth: int = 20
+    lexical: int = 1
+    medium: int = 2
+    medium_depth: int = 200
+    random: int = 1
+    too_similar: float | None = 0.95
+    untitled_share: float = 0.3
+    easy_share: float = 1.0
+    easy_margin: float = 0.15
+    positive_depth: int | None = None
+    teacher_scale: float = 15.0
+
+    def check(self) -> None:
+        """Checks the ranges.
+
+        Raises:
+            InputError: A list would have no positive or no negative, or a value is out of range.
+        """
+        for name in ("hard", "lexical", "medium", "random"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        negatives = self.hard + self.lexical + self.medium + self.random
+        if self.positives < 1 or negatives < 1:
+            raise InputError(
+                f"{self.positives} positives and {negatives} negatives per query cannot be ranked;"
+                " ask for at least 1 of each"
+            )
+        for name in ("untitled_share", "easy_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be in [0, 1]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions:
-    """Every option of a training run.
+    """All options of a training run.
 
     Attributes:
-        sources: Where judged queries come from; at least one.
+        sources: Training data; at least one source.
         output: Folder for the lists, the checkpoints, the model and the report.
-        base: "embedded", a folder or a hub id of a cross-encoder.
-        new_head: Begin anew from the embedded bi-encoder.
-        bi_encoder: Mines negatives; and teaches where no teacher is named.
-        teacher: A cross-encoder whose logits are distilled, or None for the bi-encoder.
-        blend_weight: Trains on top of the bi-encoder's ranking: logits that a similarity of 1 is
-            worth. None keeps what the base was trained with.
-        blend_token_share: Share of that similarity that comes from late interaction, in [0, 1].
-        blend_center: The similarity that says nothing either way.
-        blend_scale: What the blended logit is multiplied with; changes no order. None: so that a
-            similarity of 1 is worth 12 logits at most, and good passages do not all score 1.
-        loss: "listwise" (cross-entropy of the list with distillation), "lambda" (LambdaLoss), or
-            "pairwise" (RankNet).
-        teacher_weight: Weight of the distillation in "listwise".
-        pointwise_weight: Weight of the term in "listwise" that gives scores an absolute level.
-        unlabelled: Lists of short texts of the sources from which only the teacher teaches: they
-            keep what the bi-encoder knows.
-        mining: How negatives are drawn.
-        held_out_share: Share of the queries that are held out to judge by; 0 for none.
-        held_out_limit: Queries held out at most.
-        epochs: Passes over the lists.
-        lists_per_step: Lists of one optimizer step.
-        learning_rate: At its peak; a cosine with 5% warm-up.
-        max_length: Tokens of a pair in training.
-        lora_rank: Trains low-rank adapters in place of all weights; None for all weights.
-        patience: Ends after so many judgements without a better one; None never.
+        base: Cross-encoder to start from: "embedded", a folder or a hub id.
+        new_head: Start from the embedded bi-encoder with an untrained head.
+        bi_encoder: Bi-encoder that mines negatives, and is the teacher where none is named.
+        teacher: Cross-encoder whose logits are distilled; None for the bi-encoder.
+        blend_weight: Train on top of the bi-encoder: logits per unit of similarity. None keeps the
+            blend that the base was trained with, if any.
+        blend_token_share: Share of late interaction in that similarity, in [0, 1].
+        blend_center: Similarity that adds nothing to the logit.
+        blend_scale: Factor of the blended logit; it changes no order. None limits a similarity of
+            1 to 12 logits, so that the scores of good passages stay apart.
+        loss: "listwise" (cross-entropy with distillation), "lambda" (LambdaLoss) or "pairwise"
+            (RankNet).
+        teacher_weight: Weight of the distillation term in "listwise".
+        pointwise_weight: Weight of the term in "listwise" that fixes the level of the scores.
+        unlabelled: Number of lists of short texts without labels. Only the teacher trains on them,
+            which keeps what the bi-encoder knows.
+        mining: Number and origin of the negatives.
+        held_out_share: Share of the queries that are held out for evaluation, in [0, 1); 0 for
+            none.
+        held_out_limit: Maximum number of held-out queries.
+        epochs: Passes over the training lists.
+        lists_per_step: Lists per optimizer step.
+        learning_rate: Peak learning rate; 5% linear warm-up, then cosine decay to 0.
+        max_length: Maximum tokens per pair in training.
+        lora_rank: Rank of LoRA adapters (arXiv:2106.09685); None trains all weights.
+        patience: Evaluations without improvement before training stops early; 0 never stops early.
         save_steps: Steps between checkpoints; None for a tenth of an epoch.
         device: "auto" or a torch device.
         bfloat16: Whether to multiply in bfloat16; None where the hardware does.
-        seed: Decides every draw.
-        show_progress: Whether bars are shown.
+        seed: Seed of all random choices.
+        show_progress: Whether progress bars are shown.
         trust_remote_code: Whether code from the base's repository may run.
+
+    Example:
+        >>> from pathlib import Path
+        >>> sources = (TrainingSource(Path("pairs.tsv")),)
+        >>> options = TrainOptions(sources=sources, output=Path("tuned"), epochs=2.0)
+        >>> options.model_folder.as_posix()
+        'tuned/model'
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[TrainingSource, ...]
     output: Path
     base: str = "embedded"
     new_head: bool = False
@@ -106,7 +179,7 @@ class TrainOptions:
     teacher_weight: float = 0.3
     pointwise_weight: float = 0.2
     unlabelled: int = 0
-    mining: Mining = field(default_factory=Mining)
+    mining: MiningOptions = field(default_factory=MiningOptions)
     held_out_share: float = 0.1
     held_out_limit: int = 200
     epochs: float = 1.0
@@ -114,7 +187,7 @@ class TrainOptions:
     learning_rate: float = 2e-5
     max_length: int = 256
     lora_rank: int | None = None
-    patience: int | None = 3
+    patience: int = 3
     save_steps: int | None = None
     device: str = "auto"
     bfloat16: bool | None = None
@@ -133,37 +206,36 @@ class TrainOptions:
         return self.output / "model"
 
     def check(self) -> None:
-        """Checks what can be checked without data or model.
+        """Checks everything that needs neither data nor model.
 
         Raises:
-            InputError: An option is out of range.
+            InputError: An option is out of range, or two options exclude each other.
         """
         self.mining.check()
         if not self.sources:
-            raise InputError("nothing to train on: give a folder in BEIR layout or a file of pairs")
+            raise InputError("no training data: give a folder in BEIR layout or a file of pairs")
         if self.loss not in LOSSES:
             raise InputError(f"loss is {self.loss!r}; it must be one of {', '.join(LOSSES)}")
-        if self.blend_weight is not None and not self.blend_weight > 0:
-            raise InputError(f"blend_weight is {self.blend_weight}; it must be over 0")
-        if self.blend_scale is not None and not self.blend_scale > 0:
-            raise InputError(f"blend_scale is {self.blend_scale}; it must be over 0")
+        self._check_ranges()
+        if self.blend_token_share and self.blend_weight is None:
+            raise InputError("blend_token_share needs blend_weight; set both or neither")
+        if self.new_head and self.base != "embedded":
+            raise InputError(f"new_head needs the base 'embedded'; the base is {self.base!r}")
+
+    def _check_ranges(self) -> None:
+        if self.max_length < _SHORTEST_PAIR:
+            raise InputError(
+                f"max_length is {self.max_length}; it must be {_SHORTEST_PAIR} or more"
+            )
+        positive = ("epochs", "lists_per_step", "learning_rate", "save_steps")
+        for name in (*positive, "lora_rank", "blend_weight", "blend_scale"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name} is {value}; it must be over 0")
+        for name in ("unlabelled", "held_out_limit", "patience", "teacher_weight"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         if not 0 <= self.blend_token_share <= 1:
             raise InputError(f"blend_token_share is {self.blend_token_share}; it must be in [0, 1]")
-        if self.blend_token_share and self.blend_weight is None:
-            raise InputError("blend_token_share needs blend_weight: there is no blend to share in")
         if not 0 <= self.held_out_share < 1:
             raise InputError(f"held_out_share is {self.held_out_share}; it must be in [0, 1)")
-        for name in ("epochs", "lists_per_step", "learning_rate", "max_length"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be over 0")
-
-    def resolved_device(self) -> str:
-        """The torch device that "auto" stands for."""
-        return str(devices.resolve_device(self.device))
-
-    def in_bfloat16(self) -> bool:
-        """Whether training multiplies in bfloat16."""
-        if self.bfloat16 is not None:
-            return self.bfloat16
-        device = devices.resolve_device(self.device)
-        return devices.dtype_name(devices.resolve_dtype("auto", device)) == "bfloat16"

@@ -1,9 +1,10 @@
-"""The model card of a trained model: what it is, how it was made, what it reached."""
+"""The model card of a trained model: its data, its hyperparameters and its nDCG@10."""
 
 from __future__ import annotations
 
 import importlib.metadata
 from dataclasses import asdict
+from pathlib import Path
 
 from gpurerank.models.blend import Blend
 from gpurerank.training.hyperparameters import TrainOptions
@@ -16,7 +17,7 @@ pipeline_tag: text-ranking
 base_model: {base}
 tags: [cross-encoder, reranker, gpurerank]
 ---
-# A reranker tuned with gpurerank
+# A reranker trained with gpurerank
 
 ```python
 from gpurerank import Reranker
@@ -24,40 +25,46 @@ from gpurerank import Reranker
 reranker = Reranker("PATH/OF/THIS/FOLDER")
 ```
 {blend}
-## How it was made
+## Training
 | | |
 |---|---|
-| base | {base}{new_head} |
+| base model | {base}{new_head} |
 | loss | {loss} |
-| lists | {training_lists:,}, each a query with its relevant and its negative passages |
+| training lists | {training_lists:,}, each a query with relevant passages and negatives |
 | epochs | {epochs} |
-| lists a step | {lists_per_step} |
-| learning rate | {learning_rate} |
-| tokens of a pair | {max_length} |
-| weights trained | {trained} |
+| lists per step | {lists_per_step} |
+| peak learning rate | {learning_rate} |
+| maximum tokens per pair | {max_length} |
+| trained weights | {trained_weights} |
 | seed | {seed} |
 | versions | {versions} |
 
 {notes}
 
-## What it reached
-{figures}
+## Evaluation
+{evaluation}
 
-## Limits
-{limits}
+## Limitations
+{limitations}
 """
 
 _BLEND = """
-Its logit is blended with a bi-encoder's similarity (`blend.json`): {scale} * (own + {weight} *
-(similarity - {center})), with the bi-encoder {bi_encoder!r}. The share of late interaction in the
-similarity is {token_share:.0%}, the rest is the cosine. `Reranker` does that. Loaded by
-`sentence_transformers.CrossEncoder` it gives its own logit alone, which ranks worse.
+The logit is blended with a bi-encoder's similarity (`blend.json`): {scale} * (cross-encoder logit +
+{weight} * (similarity - {center})), with the bi-encoder {bi_encoder!r}. Late interaction makes up
+{token_share:.0%} of the similarity, the cosine the rest. `Reranker` blends by itself.
+`sentence_transformers.CrossEncoder` computes the cross-encoder logit alone, which ranks worse.
 """
 
+_LIMITATIONS = (
+    "The model knows the kind of text that it was trained on. Evaluate it on your own queries"
+    " before you use it."
+)
 
-def write_card(options: TrainOptions, blend: Blend | None, report: TrainReport) -> None:
-    """Writes ``README.md`` beside the weights; no folder of this machine is named in it."""
-    base = options.base.rstrip("/").rsplit("/", 1)[-1] if "/" in options.base else options.base
+
+def write_model_card(options: TrainOptions, blend: Blend | None, report: TrainReport) -> None:
+    """Writes ``README.md`` into the model's folder, without any path of this machine."""
+    base = Path(options.base).name if Path(options.base).is_dir() else options.base
+    rank = options.lora_rank
     text = _CARD.format(
         base=base,
         new_head=" with a new head" if options.new_head else "",
@@ -68,34 +75,36 @@ def write_card(options: TrainOptions, blend: Blend | None, report: TrainReport) 
         lists_per_step=options.lists_per_step,
         learning_rate=options.learning_rate,
         max_length=options.max_length,
-        trained="all" if options.lora_rank is None else f"LoRA of rank {options.lora_rank}, merged",
+        trained_weights="all" if rank is None else f"LoRA adapters of rank {rank}, merged",
         seed=options.seed,
         versions=_versions(),
         notes="\n".join(f"- {note}" for note in report.notes),
-        figures=_figures(report),
-        limits=_limits(report),
+        evaluation=_evaluation(report),
+        limitations=_limitations(report),
     )
     (options.model_folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def _figures(report: TrainReport) -> str:
+def _evaluation(report: TrainReport) -> str:
     if report.after is None:
-        return "Nothing was held out, so nothing was measured."
+        return "No queries were held out, so the model was not evaluated."
     return (
         f"nDCG@10 over {report.held_out_lists:,} held-out queries, each with its relevant passages"
-        " and the first stages' best others:\n\n"
-        "| bi-encoder | base | this model |\n|---|---|---|\n"
+        " and the best others by bi-encoder and BM25:\n\n"
+        "| bi-encoder | base model | this model |\n|---|---|---|\n"
         f"| {report.bi_encoder:.4f} | {report.before:.4f} | {report.after:.4f} |"
     )
 
 
-def _limits(report: TrainReport) -> str:
-    told = "It knows what its training data knows; measure it on what you will ask it."
+def _limitations(report: TrainReport) -> str:
     if report.after is not None and report.before is not None and report.after <= report.before:
-        return f"**It ranks the held-out queries no better than its base: do not use it.** {told}"
-    return told
+        return (
+            "**Do not use this model: it ranks the held-out queries no better than its base.** "
+            + _LIMITATIONS
+        )
+    return _LIMITATIONS
 
 
 def _versions() -> str:
-    names = ("gpurerank", "sentence-transformers", "transformers", "torch")
-    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    packages = ("gpurerank", "sentence-transformers", "transformers", "torch")
+    return ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)

@@ -1,182 +1,137 @@
-"""Mining: from judged queries to training lists with negatives worth learning from."""
+"""Negative mining: turns judged queries into training lists."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from gpurerank.collection import Collection
 from gpurerank.cosine import unit_vectors
-from gpurerank.errors import InputError
 from gpurerank.lexical import LexicalIndex
+from gpurerank.training.hyperparameters import MiningOptions
 from gpurerank.training.training_lists import TrainingList
 from gpurerank.types import FloatArray, IntArray, TextEmbedder
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mining:
-    """How many passages a labelled query gets beside its positives, and from where.
-
-    Hard negatives alone teach a model to contradict the first stage, so easy ones are mixed in.
-
-    Attributes:
-        positives: Relevant passages of a list at most.
-        hard: Negatives from the bi-encoder's best ``hard_depth``.
-        hard_depth: See ``hard``.
-        lexical: Negatives from BM25's best 20.
-        middling: Negatives from the bi-encoder's places ``hard_depth`` to ``middling_depth``.
-        middling_depth: See ``middling``.
-        random: Negatives from anywhere.
-        too_similar: A passage whose similarity to the query is over this share of the positive's
-            is taken for an unjudged answer and is no negative. Where the query's answers are
-            known, a passage that holds one is none, and this share is not asked. None trusts the
-            judgements to be complete.
-        untitled_share: Share of the lists whose passages are shown without their titles.
-        easy_share: Share kept of those queries whose positive the bi-encoder puts first by more
-            than ``easy_margin``: they teach little.
-        easy_margin: Difference of cosines; see ``easy_share``.
-        positive_depth: A query whose positive the bi-encoder puts below this place is left out:
-            such questions mostly make no sense away from the passage they were written on.
-        teacher_scale: The bi-encoder's logits as a teacher are its cosines times this.
-    """
-
-    positives: int = 1
-    hard: int = 3
-    hard_depth: int = 20
-    lexical: int = 1
-    middling: int = 2
-    middling_depth: int = 200
-    random: int = 1
-    too_similar: float | None = 0.95
-    untitled_share: float = 0.3
-    easy_share: float = 1.0
-    easy_margin: float = 0.15
-    positive_depth: int | None = None
-    teacher_scale: float = 15.0
-
-    def check(self) -> None:
-        """Checks the numbers.
-
-        Raises:
-            InputError: A list would have no positive or no negative.
-        """
-        negatives = self.hard + self.lexical + self.middling + self.random
-        if self.positives < 1 or negatives < 1:
-            raise InputError(
-                f"a list of {self.positives} positives and {negatives} negatives teaches nothing;"
-                " ask for at least 1 of each"
-            )
+_LEXICAL_DEPTH = 20
+# An answer string this short, such as "no", occurs by chance in unrelated passages.
+_SHORTEST_ANSWER = 3
 
 
-class Miner:
+class NegativeMiner:
     """Draws training lists from one collection.
 
     Args:
-        collection: Passages, queries and judgements.
-        embedder: What says how similar two texts are.
-        mining: How many negatives, and from where.
-        rng: Decides every draw; the same seed gives the same lists.
+        collection: Passages, queries and judgments.
+        embedder: Bi-encoder that ranks the passages by cosine.
+        options: Number and origin of the negatives.
+        rng: Source of all random choices; the same seed gives the same lists.
     """
 
     def __init__(
         self,
         collection: Collection,
         embedder: TextEmbedder,
-        mining: Mining,
+        options: MiningOptions,
         rng: np.random.Generator,
     ) -> None:
         self._collection = collection
-        self._mining = mining
+        self._options = options
         self._rng = rng
         self._embedder = embedder
         self._row_of = {document_id: row for row, document_id in enumerate(collection.documents)}
         self._documents = list(collection.documents.values())
         self._passages = [document.passage for document in self._documents]
-        self._lowered = [passage.lower() for passage in self._passages]
+        self._lowercased = [passage.lower() for passage in self._passages]
+        # (passages, dim): unit length, so that a dot product is the cosine that serving computes.
         self._vectors = unit_vectors(embedder.embed_passages(self._passages))
 
-    def judging(self, mining: Mining) -> Miner:
-        """The same passages, embedded once, drawn from in another way."""
-        other = copy.copy(self)
-        other._mining = mining
-        return other
+    def with_options(self, options: MiningOptions) -> NegativeMiner:
+        """A miner over the same embedded passages with other options."""
+        miner = copy.copy(self)
+        miner._options = options
+        return miner
 
-    def lists(self, query_ids: list[str]) -> Iterator[TrainingList]:
-        """A list for each query that has something to teach; see ``Mining``."""
+    def mine(self, query_ids: list[str]) -> Iterator[TrainingList]:
+        """Yields a list for each query that has something to teach; see ``MiningOptions``."""
         if not query_ids:
             return
         queries = [self._collection.queries[i].text for i in query_ids]
-        vectors = unit_vectors(self._embedder.embed_queries(queries))
-        lexical = LexicalIndex(self._passages).search(queries, depth=20)
-        for query_id, vector, (near, _) in zip(query_ids, vectors, lexical, strict=True):
-            found = self._list(query_id, self._vectors @ vector, near.tolist())
-            if found is not None:
-                yield found
+        vectors = unit_vectors(self._embedder.embed_queries(queries))  # (queries, dim)
+        by_words = LexicalIndex(self._passages).search(queries, depth=_LEXICAL_DEPTH)
+        for query_id, vector, (rows, _) in zip(query_ids, vectors, by_words, strict=True):
+            training_list = self._mine_query(query_id, self._vectors @ vector, rows.tolist())
+            if training_list is not None:
+                yield training_list
 
-    def _list(self, query_id: str, cosines: FloatArray, lexical: list[int]) -> TrainingList | None:
-        mining, rng = self._mining, self._rng
+    def _mine_query(
+        self, query_id: str, cosines: FloatArray, lexical_rows: list[int]
+    ) -> TrainingList | None:
+        """A list of one query; ``cosines`` has shape (passages,)."""
+        options, rng = self._options, self._rng
         order = np.argsort(-cosines, kind="stable")
         relevant = [self._row_of[i] for i in self._collection.relevant(query_id)]
-        positives = [int(row) for row in rng.permutation(relevant)[: mining.positives]]
-        usable = self._usable(query_id, set(relevant), cosines)
-        ranked = usable(order[: mining.middling_depth])
-        if self._left_out(cosines, order, positives, ranked):
+        positives = [int(row) for row in rng.permutation(relevant)[: options.positives]]
+        keep_negatives = self._negative_filter(query_id, set(relevant), cosines)
+        ranked = keep_negatives(order[: options.medium_depth])
+        if self._is_dropped(cosines, order, positives, ranked):
             return None
+        random_rows = rng.integers(0, len(self._passages), 8 * options.random)
         pools = (
-            (mining.hard, ranked[: mining.hard_depth]),
-            (mining.lexical, usable(lexical)),
-            (mining.middling, ranked[mining.hard_depth :]),
-            (mining.random, usable(rng.integers(0, len(self._passages), 8 * mining.random))),
+            (options.hard, ranked[: options.hard_depth]),
+            (options.lexical, keep_negatives(lexical_rows)),
+            (options.medium, ranked[options.hard_depth :]),
+            (options.random, keep_negatives(random_rows)),
         )
-        negatives = draw(pools, rng)
+        negatives = draw_rows(pools, rng)
         if not negatives:
             return None
-        chosen = positives + negatives
-        untitled = rng.random() < mining.untitled_share
+        rows = positives + negatives
+        without_titles = rng.random() < options.untitled_share
         return TrainingList(
             self._collection.queries[query_id].text,
-            tuple(self._documents[r].text if untitled else self._passages[r] for r in chosen),
+            tuple(self._documents[r].text if without_titles else self._passages[r] for r in rows),
             tuple([1.0] * len(positives) + [0.0] * len(negatives)),
-            tuple(float(cosines[row]) for row in chosen),
-            tuple(float(cosines[row]) * mining.teacher_scale for row in chosen),
+            tuple(float(cosines[row]) for row in rows),
+            tuple(float(cosines[row]) * options.teacher_scale for row in rows),
         )
 
-    def _left_out(
+    def _is_dropped(
         self, cosines: FloatArray, order: IntArray, positives: list[int], ranked: list[int]
     ) -> bool:
-        mining = self._mining
-        if mining.positive_depth is not None:
-            depth = int(np.flatnonzero(order == positives[0])[0])
-            if depth > mining.positive_depth:
+        """Whether the query is too odd or too easy to learn from; see ``MiningOptions``."""
+        options = self._options
+        if options.positive_depth is not None:
+            positives_above = int(np.flatnonzero(order == positives[0])[0])
+            if positives_above > options.positive_depth:
                 return True
         best_negative = max((float(cosines[row]) for row in ranked[:1]), default=-1.0)
-        easy = float(cosines[positives[0]]) - best_negative > mining.easy_margin
-        return bool(easy and self._rng.random() >= mining.easy_share)
+        is_easy = float(cosines[positives[0]]) - best_negative > options.easy_margin
+        return bool(is_easy and self._rng.random() >= options.easy_share)
 
-    def _usable(
+    def _negative_filter(
         self, query_id: str, relevant: set[int], cosines: FloatArray
     ) -> Callable[[Iterable[int]], list[int]]:
-        """What keeps, of rows of passages, those that may serve as negatives."""
+        """A function that keeps those of the given passage rows that may serve as negatives."""
         query = self._collection.queries[query_id]
-        judged = self._collection.judgements[query_id]
-        judged_off = {self._row_of[i] for i, grade in judged.items() if grade <= 0}
-        answers = [answer.lower() for answer in query.answers if len(answer) > 2]
-        positive_texts = {self._lowered[row] for row in relevant}
-        share = self._mining.too_similar
-        nearest = max(float(cosines[row]) for row in relevant)
-        limit = math.inf if share is None else nearest * share
+        grades = self._collection.judgements[query_id]
+        judged_irrelevant = {self._row_of[i] for i, grade in grades.items() if grade <= 0}
+        answers = [answer.lower() for answer in query.answers if len(answer) >= _SHORTEST_ANSWER]
+        # The same text may stand under several ids, of which one is judged.
+        positive_texts = {self._lowercased[row] for row in relevant}
+        share = self._options.too_similar
+        best_positive = max(float(cosines[row]) for row in relevant)
+        limit = math.inf if share is None else best_positive * share
 
         def is_negative(row: int) -> bool:
-            if row in judged_off:
+            if row in judged_irrelevant:
                 return True
-            if row in relevant or self._lowered[row] in positive_texts:
+            if row in relevant or self._lowercased[row] in positive_texts:
                 return False
             if answers:
-                return not any(answer in self._lowered[row] for answer in answers)
+                return not any(answer in self._lowercased[row] for answer in answers)
             return float(cosines[row]) <= limit
 
         return lambda rows: [int(row) for row in rows if is_negative(int(row))]
@@ -186,45 +141,52 @@ def unlabelled_lists(
     queries: list[str],
     passages: list[str],
     embedder: TextEmbedder,
-    per_list: int,
+    size: int,
     teacher_scale: float,
     rng: np.random.Generator,
 ) -> Iterator[TrainingList]:
-    """Lists without a label: for each query, passages from near to far, never the query itself.
+    """Yields a list without labels for each query, from near to far passages.
 
-    A quarter each comes from the nearest 5, to 30, to 500, and from anywhere. The bi-encoder is the
-    only teacher: what it knows is kept this way.
+    A quarter each comes from the ranks 1 to 5, 6 to 30, 31 to 500, and from all passages. The query
+    itself is never among them. The bi-encoder is the only teacher, so its knowledge is kept.
+
+    Args:
+        queries: Queries; they may be among the passages.
+        passages: Passages to draw from.
+        embedder: Bi-encoder that ranks and teaches.
+        size: Maximum passages per list.
+        teacher_scale: Factor from cosine to the teacher's logit.
+        rng: Source of all random choices.
     """
-    query_vectors = unit_vectors(embedder.embed_queries(queries))
-    vectors = unit_vectors(embedder.embed_passages(passages))
-    quarter = per_list // 4
+    query_vectors = unit_vectors(embedder.embed_queries(queries))  # (queries, dim)
+    vectors = unit_vectors(embedder.embed_passages(passages))  # (passages, dim)
+    quarter = size // 4
     for query, vector in zip(queries, query_vectors, strict=True):
         cosines = vectors @ vector
         order = np.argsort(-cosines, kind="stable")
         ranked = [int(row) for row in order[:501] if passages[row] != query]
-        anywhere = [int(row) for row in rng.integers(0, len(passages), per_list)]
+        random_rows = [int(row) for row in rng.integers(0, len(passages), size)]
         pools = (
             (quarter, ranked[:5]),
             (quarter, ranked[5:30]),
             (quarter, ranked[30:]),
-            (per_list - 3 * quarter, [row for row in anywhere if passages[row] != query]),
+            (size - 3 * quarter, [row for row in random_rows if passages[row] != query]),
         )
-        chosen = draw(pools, rng)
-        similarities = tuple(float(cosines[row]) for row in chosen)
+        rows = draw_rows(pools, rng)
+        similarities = tuple(float(cosines[row]) for row in rows)
         yield TrainingList(
             query,
-            tuple(passages[row] for row in chosen),
-            (0.0,) * len(chosen),
+            tuple(passages[row] for row in rows),
+            (0.0,) * len(rows),
             similarities,
             tuple(similarity * teacher_scale for similarity in similarities),
         )
 
 
-def draw(pools: Iterable[tuple[int, list[int]]], rng: np.random.Generator) -> list[int]:
-    """So many rows from each pool, none twice."""
-    chosen: list[int] = []
+def draw_rows(pools: Iterable[tuple[int, list[int]]], rng: np.random.Generator) -> list[int]:
+    """Draws up to ``count`` rows from each (count, rows) pool in turn; no row is drawn twice."""
+    drawn: list[int] = []
     for count, pool in pools:
-        fresh = [row for row in dict.fromkeys(pool) if row not in chosen]
-        picks = rng.permutation(len(fresh))[:count]
-        chosen.extend(fresh[pick] for pick in picks)
-    return chosen
+        remaining = [row for row in dict.fromkeys(pool) if row not in drawn]
+        drawn.extend(remaining[i] for i in rng.permutation(len(remaining))[:count])
+    return drawn

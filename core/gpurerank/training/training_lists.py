@@ -1,30 +1,33 @@
-"""Training lists: a query, passages to order, and all that is known of their order."""
+"""Training lists: a query with passages to rank, and everything the losses need about them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from gpurerank.late_interaction import LateInteraction
 from gpurerank.models.blend import Blend
-from gpurerank.types import FloatArray
+from gpurerank.ranking import logit_of
+from gpurerank.types import FloatArray, PairScorer
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingList:
-    """One query and the passages to order; every tuple has one value a passage.
+    """One query and the passages to rank; every tuple has one value per passage.
 
     Attributes:
-        query: What is asked.
-        passages: What is ordered, positives first.
-        grades: 0 for a negative, over 0 for a positive; all 0 in a list without labels, from which
-            only the teacher teaches.
-        similarities: The bi-encoder's cosines.
-        teacher: The teacher's logits.
-        late: Late interaction of the query with each; empty where no blend asks for it.
+        query: The query.
+        passages: The passages, positives first.
+        grades: 0 for a negative, over 0 for a positive. All 0 in an unlabelled list, on which only
+            the teacher trains.
+        similarities: Cosines of query and passage, in [-1, 1], as the served model computes them.
+        teacher: Logits of the teacher.
+        late: Late interaction, in [-1, 1]; empty unless the blend uses it.
     """
 
     query: str
@@ -36,30 +39,63 @@ class TrainingList:
 
     @property
     def labelled(self) -> bool:
-        """Whether a passage is known to be relevant."""
+        """Whether at least one passage is known to be relevant."""
         return any(grade > 0 for grade in self.grades)
 
-    def blended(self, blend: Blend | None) -> FloatArray:
-        """What a blend takes for the similarity of each passage; the cosine without one."""
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The query paired with each passage."""
+        return [(self.query, passage) for passage in self.passages]
+
+    def blend_similarities(self, blend: Blend | None) -> FloatArray:
+        """Similarities as the blend weighs them, shape (passages,); cosines without a blend."""
         cosines = np.array(self.similarities, np.float32)
         if blend is None or not blend.token_share:
             return cosines
         return blend.similarities(cosines, np.array(self.late, np.float32))
 
 
-def write_lists(path: Path, lists: Iterable[TrainingList]) -> int:
-    """Writes lists as JSON lines, whole or not at all; returns how many."""
+def with_teacher_logits(lists: Sequence[TrainingList], teacher: PairScorer) -> list[TrainingList]:
+    """Replaces the teacher's logits by those of another scorer."""
+    scores = teacher.score_pairs([pair for training_list in lists for pair in training_list.pairs])
+    logits = map(logit_of, scores)
+    return [
+        replace(training_list, teacher=tuple(islice(logits, len(training_list.passages))))
+        for training_list in lists
+    ]
+
+
+def with_late_interaction(
+    lists: Sequence[TrainingList], late_interaction: LateInteraction
+) -> list[TrainingList]:
+    """Adds late interaction, and replaces the cosines by those that are served along with it.
+
+    A blend with late interaction reads more of a long passage than the bi-encoder that mined it.
+    """
+    pairs = [pair for training_list in lists for pair in training_list.pairs]
+    rows = late_interaction.similarities(pairs)  # two arrays, (pairs,)
+    cosines, late = (iter(row.tolist()) for row in rows)
+    return [
+        replace(
+            training_list,
+            similarities=tuple(islice(cosines, len(training_list.passages))),
+            late=tuple(islice(late, len(training_list.passages))),
+        )
+        for training_list in lists
+    ]
+
+
+def write_lists(path: Path, lists: Iterable[TrainingList]) -> None:
+    """Writes lists as JSON lines; the file appears complete or not at all."""
     partial = path.with_suffix(".partial")
-    count = 0
     with partial.open("w", encoding="utf-8") as out:
-        for count, training_list in enumerate(lists, 1):  # noqa: B007
+        for training_list in lists:
             out.write(json.dumps(asdict(training_list)) + "\n")
     partial.replace(path)
-    return count
 
 
 def read_lists(path: Path) -> Iterator[TrainingList]:
-    """Reads what ``write_lists`` wrote."""
+    """Reads the lists that ``write_lists`` wrote."""
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             row = json.loads(line)

@@ -1,4 +1,4 @@
-"""What a training run came to, and the file that tells of it."""
+"""The result of a training run and the file that it is saved in."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from gpurerank.errors import DataError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainReport:
-    """What a run came to.
+    """The result of a training run.
 
     Attributes:
         model: Folder of the trained model, which Reranker and sentence-transformers load.
-        training_lists: Lists that were learned from.
-        held_out_lists: Lists that it is judged by; no list of theirs was learned from.
-        bi_encoder: nDCG@10 of the bi-encoder's order of the held-out lists; None without any.
-        before: The same of the base.
-        after: The same of the trained model.
-        notes: What each source gave, and what was left out.
+        training_lists: Number of lists trained on.
+        held_out_lists: Number of lists evaluated on; none of their queries was trained on.
+        bi_encoder: nDCG@10 of the bi-encoder on the held-out lists, in [0, 1]; None without any.
+        before: nDCG@10 of the base.
+        after: nDCG@10 of the trained model.
+        notes: One line per source, and one per kind of fault in its files.
         log: Loss, learning rate and nDCG@10 by step.
     """
 
@@ -36,17 +36,20 @@ class TrainReport:
 
     @classmethod
     def read(cls, path: Path) -> TrainReport:
-        """What an earlier run wrote.
+        """Reads the report that an earlier run wrote.
 
         Raises:
-            DataError: The file is no report.
+            DataError: The file is not a report.
         """
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{**told, "model": Path(told["model"])})
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{**values, "model": Path(values["model"])})
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{path} is no report of a run: {error}; delete it to go on") from error
+            raise DataError(
+                f"{path} is not the report of a training run: {error}; delete it to continue the"
+                " run"
+            ) from error
 
-    def told(self) -> dict[str, Any]:
-        """As JSON."""
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
         return {**asdict(self), "model": str(self.model)}

@@ -1,234 +1,188 @@
-"""A training run from data to model: mined, trained, judged before and after, told in a card."""
+"""A training run: mines lists, trains, evaluates before and after, and writes a model card."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, fields, replace
-from itertools import islice
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
+from sentence_transformers import CrossEncoder
 
 from gpurerank.bi_encoder import BiEncoder
-from gpurerank.cross_encoder import CrossEncoder
 from gpurerank.errors import InputError
 from gpurerank.late_interaction import LateInteraction
+from gpurerank.models import devices
 from gpurerank.models.blend import Blend
 from gpurerank.models.loading import ModelSpec, load_blend
-from gpurerank.ranking import logit_of
-from gpurerank.training import trainable_model as trainable
-from gpurerank.training import trainer
-from gpurerank.training import training_sources as sources
+from gpurerank.reranker import Reranker
 from gpurerank.training.held_out_evaluator import HeldOutEvaluator
 from gpurerank.training.hyperparameters import TrainOptions
-from gpurerank.training.model_card import write_card
-from gpurerank.training.training_lists import TrainingList, read_lists, write_lists
+from gpurerank.training.model_card import write_model_card
+from gpurerank.training.run_folder import RunFolder
+from gpurerank.training.trainable_model import add_lora, load_trainable, save_trained
+from gpurerank.training.trainer import fit
+from gpurerank.training.training_data import TrainingData, mine_training_data
+from gpurerank.training.training_lists import with_late_interaction, with_teacher_logits
 from gpurerank.training.training_report import TrainReport
-from gpurerank.types import PairScorer, TextEmbedder
+from gpurerank.types import TextEmbedder
 
-Tell = Callable[[str], None]
+MessageCallback = Callable[[str], None]
+
+# Blended logits beyond this saturate the sigmoid: good passages would all score 1.
+_LARGEST_BLENDED_LOGIT = 12.0
 
 
 def train(
-    options: TrainOptions, *, embedder: TextEmbedder | None = None, tell: Tell = lambda _: None
+    options: TrainOptions,
+    *,
+    embedder: TextEmbedder | None = None,
+    on_message: MessageCallback = lambda message: None,
 ) -> TrainReport:
-    """Trains a cross-encoder on one's own data; a run that was stopped goes on where it was.
+    """Trains a cross-encoder on your data; called again, it continues a run that was stopped.
 
     The output folder then holds ``model/``, ``report.json``, the mined lists and the checkpoints.
 
     Args:
-        options: What is asked.
-        embedder: Mines the negatives, in place of ``options.bi_encoder``.
-        tell: Called with what is going on, a line at a time.
+        options: The options of the run.
+        embedder: Mines the negatives in place of ``options.bi_encoder``.
+        on_message: Called with one line of text at the start of each phase.
 
     Raises:
         InputError: An option is wrong, or the output folder holds another run.
-        DataError: The data cannot be read, or teaches nothing.
+        DataError: The data cannot be read, or no query has both a positive and a negative.
         ModelError: A model cannot be loaded.
     """
     options.check()
-    _claim(options)
-    report = options.output / "report.json"
-    if report.is_file():
-        tell(f"this run is finished; delete {options.output} to train again")
-        return TrainReport.read(report)
-    blend = _blend(options)
-    lists = _compared(options, blend, lambda: _mined(options, embedder, tell), tell)
-    seed, device = options.seed, options.resolved_device()
-    torch.manual_seed(seed)
-    model = trainable.load_trainable(
-        options.base,
-        device=device,
-        max_length=options.max_length,
-        new_head=options.new_head,
-        trust_remote_code=options.trust_remote_code,
-    )
-    judge = HeldOutEvaluator(lists.held_out, blend) if lists.held_out else None
-    before = _judged_before(options, judge, model, tell)
-    if options.lora_rank is not None:
-        trainable.add_lora(model, options.lora_rank)
-    log = trainer.fit(model, lists.training, judge, options, blend)
-    found = TrainReport(
-        model=options.model_folder,
-        training_lists=len(lists.training),
-        held_out_lists=len(lists.held_out),
-        bi_encoder=judge.of_the_bi_encoder() if judge else None,
-        before=before,
-        after=judge.judge(model) if judge else None,
-        notes=lists.notes,
-        log=log,
-    )
-    trainable.save(model, options.model_folder, blend)
-    write_card(options, blend, found)
-    _write(report, found.told())
-    return found
+    folder = RunFolder(options.output)
+    folder.claim(options)
+    report_path = options.output / "report.json"
+    if report_path.is_file():
+        on_message(f"this run is finished; delete {options.output} to train again")
+        return TrainReport.read(report_path)
+    run = _Run(options, folder, choose_blend(options), on_message)
+    # Before mining, which takes long: a base that does not exist is refused at once.
+    model = run.load_base()
+    report = run.train_model(model, run.load_or_mine(embedder))
+    write_model_card(options, run.blend, report)
+    folder.save("report", report.to_dict())
+    return report
 
 
-def _claim(options: TrainOptions) -> None:
-    """Marks the output folder as this run's, so that another one does not go on from it."""
-    options.output.mkdir(parents=True, exist_ok=True)
-    path = options.output / "options.json"
-    shown = {name: str(value) for name, value in asdict(options).items() if name not in _LOCAL}
-    if path.is_file():
-        told = json.loads(path.read_text(encoding="utf-8"))
-        # An option that is newer than the run was not asked for then.
-        asked = {f.name: str(f.default) for f in fields(options)} | told
-        changed = [n for n in shown if asked[n] != shown[n]]
-        if changed:
-            raise InputError(
-                f"{options.output} holds a run with another {', '.join(changed)}; choose another"
-                " output folder, or delete it"
-            )
-    _write(path, shown)
+def choose_blend(options: TrainOptions) -> Blend | None:
+    """The blend that will be served: from the options, otherwise the base's; None for no blend.
 
-
-# What changes where or how a run is shown, and not what it comes to.
-_LOCAL = ("output", "show_progress", "device")
-
-
-def _blend(options: TrainOptions) -> Blend | None:
-    """How the served logit is blended: as asked, else as the base was trained."""
+    Raises:
+        InputError: The base was trained with another bi-encoder, or the loss cannot train a blend.
+    """
+    blend = None
     if options.blend_weight is not None:
-        return Blend(
+        limit = min(1.0, _LARGEST_BLENDED_LOGIT / options.blend_weight)
+        blend = Blend(
             bi_encoder=options.bi_encoder,
             weight=options.blend_weight,
             token_share=options.blend_token_share,
             center=options.blend_center,
-            scale=min(1.0, 12.0 / options.blend_weight)
-            if options.blend_scale is None
-            else options.blend_scale,
+            scale=limit if options.blend_scale is None else options.blend_scale,
         )
-    own = None if options.new_head else load_blend(ModelSpec(name=options.base))
-    if own is not None and own.bi_encoder != options.bi_encoder:
+    elif not options.new_head:
+        blend = load_blend(ModelSpec(name=options.base))
+    if blend is not None and blend.bi_encoder != options.bi_encoder:
         raise InputError(
-            f"{options.base!r} was trained on top of the bi-encoder {own.bi_encoder!r}, not of"
-            f" {options.bi_encoder!r}; name that one"
+            f"the base {options.base!r} was trained on top of the bi-encoder"
+            f" {blend.bi_encoder!r}, but bi_encoder is {options.bi_encoder!r}; use the former"
         )
-    return own
-
-
-def _compared(
-    options: TrainOptions, blend: Blend | None, mine: Callable[[], sources.Lists], tell: Tell
-) -> sources.Lists:
-    """The lists with late interaction, where the blend asks for it."""
-    if blend is None or not blend.token_share:
-        return mine()
-    # Before the mining, which takes long: a bi-encoder that cannot be read so is refused here.
-    with closing(LateInteraction(blend.bi_encoder, device=options.device)) as late_interaction:
-        lists = mine()
-        if all(each.late for each in [*lists.training, *lists.held_out]):
-            return lists
-        tell("reading the lists token by token")
-        training, held_out = (
-            compared(each, late_interaction) for each in (lists.training, lists.held_out)
+    if blend is not None and options.loss != "listwise":
+        raise InputError(
+            f"the loss {options.loss!r} cannot train a blend with the bi-encoder; use 'listwise'"
         )
-    write_lists(options.output / "lists.jsonl", training)
-    write_lists(options.output / "held_out.jsonl", held_out)
-    return replace(lists, training=training, held_out=held_out)
+    return blend
 
 
-def _mined(options: TrainOptions, embedder: TextEmbedder | None, tell: Tell) -> sources.Lists:
-    """The lists of this run: mined now, or by an earlier start of it."""
-    folder = options.output
-    paths = [folder / name for name in ("lists.jsonl", "held_out.jsonl", "notes.json")]
-    if all(path.is_file() for path in paths):
-        tell("the lists are mined already")
-        notes = json.loads(paths[2].read_text(encoding="utf-8"))
-        return sources.Lists(list(read_lists(paths[0])), list(read_lists(paths[1])), notes)
-    tell("mining negatives")
-    lists = _mine(options, embedder)
-    for note in lists.notes:
-        tell(note)
-    write_lists(paths[0], lists.training)
-    write_lists(paths[1], lists.held_out)
-    _write(paths[2], lists.notes)
-    return lists
+@dataclass(frozen=True, slots=True)
+class _Run:
+    options: TrainOptions
+    folder: RunFolder
+    blend: Blend | None
+    on_message: MessageCallback
 
-
-def _mine(options: TrainOptions, embedder: TextEmbedder | None) -> sources.Lists:
-    if embedder is not None:
-        lists = sources.mine(options, embedder)
-    else:
-        own = BiEncoder(options.bi_encoder, device=options.device)
-        try:
-            lists = sources.mine(options, own)
-        finally:
-            own.close()
-    if options.teacher is None:
-        return lists
-    with_teacher = CrossEncoder(options.teacher, device=options.device)
-    try:
-        return replace(lists, training=taught(lists.training, with_teacher))
-    finally:
-        with_teacher.close()
-
-
-def compared(
-    lists: Sequence[TrainingList], late_interaction: LateInteraction
-) -> list[TrainingList]:
-    """The lists with the similarities that a blend with late interaction serves.
-
-    The cosines are replaced too: late interaction reads more of a long passage than the bi-encoder.
-    """
-    pairs = [(each.query, passage) for each in lists for passage in each.passages]
-    rows = late_interaction.similarities(pairs)  # two arrays, (pairs,)
-    cosines, late = (iter(row.tolist()) for row in rows)
-    return [
-        replace(
-            each,
-            similarities=tuple(islice(cosines, len(each.passages))),
-            late=tuple(islice(late, len(each.passages))),
+    def load_base(self) -> CrossEncoder:
+        torch.manual_seed(self.options.seed)  # a new head is random
+        return load_trainable(
+            self.options.base,
+            device=str(devices.resolve_device(self.options.device)),
+            max_length=self.options.max_length,
+            new_head=self.options.new_head,
+            trust_remote_code=self.options.trust_remote_code,
         )
-        for each in lists
-    ]
 
+    def load_or_mine(self, embedder: TextEmbedder | None) -> TrainingData:
+        """The lists of this run, with late interaction if the blend uses it."""
+        if self.blend is None or not self.blend.token_share:
+            return self._load_or_mine_cosines(embedder)
+        device = self.options.device
+        # Also before mining: not every bi-encoder can be read token by token.
+        with closing(LateInteraction(self.blend.bi_encoder, device=device)) as late_interaction:
+            data = self._load_or_mine_cosines(embedder)
+            if all(training_list.late for training_list in [*data.training, *data.held_out]):
+                return data
+            self.on_message("computing late interaction")
+            data = replace(
+                data,
+                training=with_late_interaction(data.training, late_interaction),
+                held_out=with_late_interaction(data.held_out, late_interaction),
+            )
+        self.folder.save_data(data)
+        return data
 
-def taught(lists: Sequence[TrainingList], teacher: PairScorer) -> list[TrainingList]:
-    """The lists with a cross-encoder's logits in place of the bi-encoder's."""
-    pairs = [(each.query, passage) for each in lists for passage in each.passages]
-    logits = iter([logit_of(score) for score in teacher.score_pairs(pairs)])
-    return [replace(each, teacher=tuple(next(logits) for _ in each.passages)) for each in lists]
+    def _load_or_mine_cosines(self, embedder: TextEmbedder | None) -> TrainingData:
+        options = self.options
+        data = self.folder.load_data()
+        if data is not None:
+            self.on_message("using the lists that an earlier start of this run mined")
+            return data
+        self.on_message("mining negatives")
+        if embedder is not None:
+            data = mine_training_data(options, embedder)
+        else:
+            with closing(BiEncoder(options.bi_encoder, device=options.device)) as bi_encoder:
+                data = mine_training_data(options, bi_encoder)
+        if options.teacher is not None:
+            self.on_message(f"scoring the lists with the teacher {options.teacher}")
+            # A Reranker, because the teacher may be a blend itself.
+            with Reranker(options.teacher, device=options.device) as teacher:
+                data = replace(data, training=with_teacher_logits(data.training, teacher))
+        for note in data.notes:
+            self.on_message(note)
+        self.folder.save_data(data)
+        return data
 
+    def train_model(self, model: CrossEncoder, data: TrainingData) -> TrainReport:
+        """Trains on mined lists, evaluates before and after, and saves the model."""
+        options = self.options
+        evaluator = HeldOutEvaluator(data.held_out, self.blend) if data.held_out else None
+        before = None if evaluator is None else self._evaluate_base(evaluator, model)
+        if options.lora_rank is not None:
+            add_lora(model, options.lora_rank)
+        self.on_message(f"training on {len(data.training):,} lists")
+        log = fit(model, data.training, evaluator, options, self.blend)
+        save_trained(model, options.model_folder, self.blend)
+        return TrainReport(
+            model=options.model_folder,
+            training_lists=len(data.training),
+            held_out_lists=len(data.held_out),
+            bi_encoder=None if evaluator is None else evaluator.evaluate_bi_encoder(),
+            before=before,
+            after=None if evaluator is None else evaluator.evaluate(model),
+            notes=data.notes,
+            log=log,
+        )
 
-def _judged_before(
-    options: TrainOptions, judge: HeldOutEvaluator | None, model: Any, tell: Tell
-) -> float | None:
-    """What the base reaches; remembered, because a run that goes on has no base any more."""
-    if judge is None:
-        return None
-    path = options.output / "before.json"
-    if path.is_file():
-        return float(json.loads(path.read_text(encoding="utf-8")))
-    tell("judging the base")
-    before = judge.judge(model)
-    _write(path, before)
-    return before
-
-
-def _write(path: Path, value: object) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    def _evaluate_base(self, evaluator: HeldOutEvaluator, model: CrossEncoder) -> float:
+        # Saved, so that a continued run does not spend the time again.
+        ndcg: float | None = self.folder.load("before")
+        if ndcg is None:
+            self.on_message("evaluating the base")
+            ndcg = evaluator.evaluate(model)
+            self.folder.save("before", ndcg)
+        return ndcg
