@@ -128,7 +128,6 @@ def test_doctor_reports_and_fails_where_something_is_wrong(here: InProcess) -> N
 
 def test_a_damaged_weight_file_is_named(tmp_path: Path) -> None:
     script = f"""
-from importlib.metadata import version
 from pathlib import Path
 import shutil, gpurerank
 from gpurerank.models import embedded

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -270,28 +267,6 @@ def test_work_over_its_time_is_504(model_folder: Callable[[str], str]) -> None:
         gate.open.set()
 
 
-@pytest.fixture
-def process(model_folder: Callable[[str], str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    command = [sys.executable, "-m", "gpurerank.cli", "serve", "--port", "0"]
-    started = subprocess.Popen(
-        [*command, "--reranker", model_folder("bert"), "--drain-s", "20"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "COLUMNS": "120"},
-    )
-    assert started.stderr is not None
-    url = ""
-    for line in started.stderr:
-        if line.startswith("listening on "):
-            url = line.split()[-1]
-            break
-    yield started, url
-    if started.poll() is None:
-        started.kill()
-    started.wait(HANG_S)
-    started.stderr.close()
-
-
 # In the others of its first five turns the loop has not accepted yet, or has read already.
 @pytest.mark.parametrize("turns", [1, 2])
 def test_who_comes_as_the_server_ends_is_told(
@@ -320,51 +295,25 @@ def test_who_comes_as_the_server_ends_is_told(
             assert to_the_end(connection)[:13] in (b"HTTP/1.1 200 ", b"HTTP/1.1 503 ")
 
 
-def test_sigterm_under_load_answers_what_was_accepted(
-    process: tuple[subprocess.Popen[str], str],
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_client_that_only_stops_sending_gets_its_answer(server: Running, version: bytes) -> None:
+    with server.connect() as connection:
+        connection.sendall(request_of(ASKED).replace(b"HTTP/1.1", b"HTTP/" + version))
+        connection.shutdown(socket.SHUT_WR)
+        answer = to_the_end(connection).removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert len(json.loads(answer.split(b"\r\n\r\n", 1)[1])["results"]) == len(DOCUMENTS)
+
+
+def test_requests_that_are_pipelined_and_end_the_sending_get_their_answers(
+    server: Running,
 ) -> None:
-    started, url = process
-    large = {"query": QUERY, "documents": [d * 8 for d in DOCUMENTS] * 30}
-    answered: list[int] = []
-    torn: list[Exception] = []
-    stop = threading.Event()
-
-    def ask() -> None:
-        while not stop.is_set():
-            try:
-                answered.append(
-                    httpx.post(f"{url}/v1/rerank", json=large, timeout=HANG_S).status_code
-                )
-            except httpx.ConnectError:
-                return
-            except httpx.HTTPError as error:
-                torn.append(error)
-                return
-
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    eventually(lambda: len(answered) > 4)
-    # Whoever is killed in the middle of a request takes nobody along.
-    script = f"import httpx; httpx.post('{url}/v1/rerank', json={large!r}, timeout={HANG_S})"
-    killed = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
-    eventually(lambda: len(answered) > 12)
-    killed.kill()
-    killed.wait(HANG_S)
-    before = len(answered)
-    eventually(lambda: len(answered) > before + 4)
-    started.send_signal(signal.SIGTERM)
-    asked_at = time.monotonic()
-    _, told = started.communicate(timeout=HANG_S)
-    assert time.monotonic() - asked_at < 25
-    stop.set()
-    for thread in threads:
-        thread.join(HANG_S)
-    assert started.returncode == 0, told
-    assert set(answered) <= {200, 503}
-    assert not torn
-    assert "draining" in told
-    assert "Traceback" not in told
+    with server.connect() as connection:
+        connection.sendall(request_of(ASKED) * 3)
+        connection.shutdown(socket.SHUT_WR)
+        answers = to_the_end(connection)
+    assert answers.count(b"HTTP/1.1 200") == 3
+    assert answers.count(b'"relevance_score"') == 3 * len(DOCUMENTS)
 
 
 def test_requests_of_one_connection_share_no_call(server: Running) -> None:

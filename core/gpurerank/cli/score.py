@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gpurerank.cli.console import err, out
-from gpurerank.cli.options import Device, Dtype, Model
+from gpurerank.cli.options import Device, Dtype, Model, refuse_given
 from gpurerank.errors import InputError
 from gpurerank.reranker_options import RerankerOptions
 
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from gpurerank.offline.job_runner import Executor, Report
     from gpurerank.offline.job_runner import Progress as Done
 
+_RAY_OPTIONS = ("replicas", "num_cpus", "num_gpus", "ray_address")
+
 
 def score(
+    context: typer.Context,
     inputs: Annotated[
         list[str],
         typer.Option("--input", "-i", help="Parquet or JSON lines: a file or folder; repeatable."),
@@ -63,8 +66,8 @@ def score(
 
         wanted = Replicas(count=replicas, num_cpus=num_cpus, num_gpus=num_gpus)
         executor = executor_on(wanted, ray_address)
-    elif replicas != 1 or num_gpus is not None or ray_address is not None:
-        raise InputError("--replicas, --num-gpus and --ray-address are for --ray; add it")
+    else:
+        refuse_given(context, _RAY_OPTIONS, "they are for a Ray cluster; add --ray")
     job = ScoreJob(
         inputs=inputs,
         output=output,

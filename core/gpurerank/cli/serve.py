@@ -2,35 +2,61 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from gpurerank.cli.console import err
-from gpurerank.cli.options import Device, Dtype
+from gpurerank.cli.options import Device, Dtype, refuse_given
 from gpurerank.errors import InputError
 
 if TYPE_CHECKING:
     from gpurerank.server.options import ServerOptions
 
 
+# What has an effect on Ray alone, and what on a plain server alone.
+_RAY_OPTIONS = ("ray_address", "replicas", "max_replicas", "num_cpus", "num_gpus")
+_PLAIN_OPTIONS = ("max_connections", "address_file")
+
+
 def serve(
+    context: typer.Context,
     reranker: Annotated[
         list[str] | None,
-        typer.Option("--reranker", "-r", help="NAME=MODEL or MODEL; may be repeated."),
+        typer.Option("--reranker", "-r", help="Reranker, as NAME=MODEL or MODEL; repeatable."),
     ] = None,
     embedder: Annotated[
         list[str] | None,
-        typer.Option("--embedder", "-e", help="The same. Without any: one of each, embedded."),
+        typer.Option(
+            "--embedder",
+            "-e",
+            help="Embedder, as NAME=MODEL or MODEL; repeatable. Without any reranker or embedder"
+            " the embedded ones are served.",
+        ),
     ] = None,
-    demo: Annotated[bool, typer.Option("--demo", help="With a corpus for the playground.")] = False,
-    host: Annotated[str, typer.Option(envvar="GPURERANK_HOST", help="Address.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(envvar="GPURERANK_PORT", help="0 for any.")] = 8787,
+    demo: Annotated[bool, typer.Option("--demo", help="Offer a corpus to the playground.")] = False,
+    host: Annotated[
+        str, typer.Option(envvar="GPURERANK_HOST", help="Address to listen on.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(envvar="GPURERANK_PORT", help="Port to listen on; 0 for a free one.")
+    ] = 8787,
+    address_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="GPURERANK_ADDRESS_FILE",
+            help="File to write the server's URL to once it listens, for health checks.",
+        ),
+    ] = None,
     api_key: Annotated[
         str | None,
         typer.Option(
-            envvar="GPURERANK_API_KEY", help="Better through the variable.", metavar="KEY"
+            envvar="GPURERANK_API_KEY",
+            help="Key that requests must have; set the variable, since other users of the machine"
+            " can read command lines.",
+            metavar="KEY",
         ),
     ] = None,
     open_to_all: Annotated[
@@ -52,37 +78,67 @@ def serve(
             " may be repeated. * allows every name.",
         ),
     ] = None,
-    max_length: Annotated[int, typer.Option(help="Tokens of a pair.", min=8)] = 512,
-    cached_scores: Annotated[int, typer.Option(help="Scores remembered in memory.", min=0)] = 0,
-    max_passages: Annotated[int, typer.Option(help="Of one request.", min=1)] = 10_000,
-    max_body_mb: Annotated[int, typer.Option(help="Of one request's body.", min=1)] = 32,
-    queued_s: Annotated[float, typer.Option(help="Waiting work; over it 429.")] = 20.0,
-    answer_s: Annotated[float, typer.Option(help="Of a request.")] = 120.0,
-    drain_s: Annotated[float, typer.Option(help="For what was accepted, to end.")] = 30.0,
+    max_length: Annotated[int, typer.Option(help="Maximum tokens per pair.", min=8)] = 512,
+    cached_scores: Annotated[
+        int, typer.Option(help="Scores to keep in memory for pairs that come again.", min=0)
+    ] = 0,
+    max_passages: Annotated[
+        int, typer.Option(help="Maximum passages per request.", min=1)
+    ] = 10_000,
+    max_body_mb: Annotated[
+        int, typer.Option(help="Maximum size of a request body in MiB.", min=1)
+    ] = 32,
+    max_connections: Annotated[
+        int | None,
+        typer.Option(
+            help="Maximum open connections; further ones wait until an idle one was closed.",
+            min=1,
+            show_default="open files limit - 128, at most 10000",
+        ),
+    ] = None,
+    queued_s: Annotated[
+        float, typer.Option(help="Seconds of work that may wait; more is refused with 429.")
+    ] = 20.0,
+    answer_s: Annotated[float, typer.Option(help="Maximum seconds to answer a request.")] = 120.0,
+    drain_s: Annotated[
+        float,
+        typer.Option(help="Maximum seconds from SIGTERM to the end, answering what was accepted."),
+    ] = 30.0,
     device: Device = "auto",
     dtype: Dtype = "auto",
     on_ray: Annotated[
-        bool, typer.Option("--ray", help="As replicas on Ray Serve; the options below are its own.")
+        bool, typer.Option("--ray", help="Serve on Ray; the options below are for it alone.")
     ] = False,
     ray_address: Annotated[
         str | None,
-        typer.Option(envvar="RAY_ADDRESS", help="A cluster; without it one of this machine."),
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            help="Address of the Ray cluster; without it a cluster of this machine is started.",
+        ),
     ] = None,
-    replicas: Annotated[int, typer.Option(help="Copies of the models, at least.", min=1)] = 1,
-    max_replicas: Annotated[int | None, typer.Option(help="At most, by load.")] = None,
-    num_cpus: Annotated[float, typer.Option(help="Cores of a replica.", min=0)] = 0.5,
+    replicas: Annotated[
+        int, typer.Option(help="Minimum replicas, each with a copy of the models.", min=1)
+    ] = 1,
+    max_replicas: Annotated[
+        int | None, typer.Option(help="Maximum replicas, started by load.", min=1)
+    ] = None,
+    num_cpus: Annotated[float, typer.Option(help="CPU cores per replica.", min=0)] = 0.5,
     num_gpus: Annotated[
-        float | None, typer.Option(help="GPUs of a replica, such as 0.5.", show_default="1 or 0")
+        float | None,
+        typer.Option(help="GPUs per replica, such as 0.5.", min=0, show_default="1 or 0"),
     ] = None,
 ) -> None:
     """Serve rerankers and embedders over HTTP, for clients that are there already."""
     try:
         from gpurerank.server.options import Limits, Named, ServerOptions
-        from gpurerank.server.run import serve as run
     except ImportError as error:
-        raise InputError(
-            f"the server needs the package {error.name}: pip install 'gpurerank[serve]'"
-        ) from error
+        raise _missing_package(error) from error
+    if on_ray:
+        refuse_given(context, _PLAIN_OPTIONS, "Ray's proxies listen; leave out --ray or them")
+    else:
+        refuse_given(context, _RAY_OPTIONS, "they are for a Ray cluster; add --ray")
+    if embedder and not reranker:
+        refuse_given(context, ("cached_scores", "max_length"), "no reranker is served; name one")
     both = not reranker and not embedder
     limits = Limits(
         passages=max_passages,
@@ -90,6 +146,7 @@ def serve(
         queued_s=queued_s,
         answer_s=answer_s,
         drain_s=drain_s,
+        max_connections=max_connections,
     )
     options = ServerOptions(
         rerankers=tuple(map(Named.parse, reranker or (["embedded"] if both else []))),
@@ -105,16 +162,24 @@ def serve(
         max_length=max_length,
         cached_scores=cached_scores,
         demo=demo,
+        address_file=address_file,
         limits=limits,
     )
-    err.print("loading the models")
     if on_ray:
-        _on_ray(options, ray_address, replicas, max_replicas, num_cpus, num_gpus)
+        _serve_on_ray(options, ray_address, replicas, max_replicas, num_cpus, num_gpus)
     else:
-        run(options, _listening)
+        _serve_here(options)
 
 
-def _on_ray(
+def _serve_here(options: ServerOptions) -> None:
+    try:
+        from gpurerank.server.run import serve as run
+    except ImportError as error:
+        raise _missing_package(error) from error
+    run(options, _report)
+
+
+def _serve_on_ray(
     server: ServerOptions,
     address: str | None,
     replicas: int,
@@ -130,8 +195,12 @@ def _on_ray(
         raise InputError("--ray needs Ray: pip install 'gpurerank[ray]'") from error
     each = Replicas(count=replicas, num_cpus=num_cpus, num_gpus=num_gpus)
     options = ApplicationOptions(server=server, replicas=each, max_replicas=max_replicas)
-    run(options, address, _listening)
+    run(options, address, _report)
 
 
-def _listening(url: str) -> None:
-    err.print(f"listening on {escape(url)}", soft_wrap=True)
+def _missing_package(error: ImportError) -> InputError:
+    return InputError(f"the server needs the package {error.name}: pip install 'gpurerank[serve]'")
+
+
+def _report(line: str) -> None:
+    err.print(escape(line), soft_wrap=True, highlight=False)

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
 from ray.serve.metrics import Gauge
 
-# Ray tells the type of each name once; what a name counts is in its ending, as for Prometheus.
-_LEFT_OUT = "_created"
+# Ray has metrics of its processes already.
+_PREFIX = "gpurerank_"
 
 
 class Exported:
-    """The samples of a registry as gauges, which Ray tags with application and replica."""
+    """The samples of a server's metrics as gauges, which Ray tags with application and replica."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
+    def __init__(self, metrics: Collector) -> None:
+        self._metrics = metrics
         self._gauges: dict[str, Gauge] = {}
 
     def update(self) -> None:
-        """Gives Ray what the registry says now."""
-        for family in self._registry.collect():
+        """Passes the current values on to Ray."""
+        for family in self._metrics.collect():
             for sample in family.samples:
-                if sample.name.endswith(_LEFT_OUT):
+                if not sample.name.startswith(_PREFIX):
                     continue
                 gauge = self._gauges.get(sample.name)
                 if gauge is None:

@@ -37,7 +37,7 @@ class RerankReplica:
         logs.configure()
         self._models = ServedModels(options)
         self._service = Service(options, self._models)
-        self._exported = Exported(self._service.metrics.registry)
+        self._exported = Exported(self._service.metrics)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Ray Serve's name for what gives a deployment's application; called once."""

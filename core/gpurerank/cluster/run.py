@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import ray
 from ray import serve
@@ -23,6 +22,7 @@ from gpurerank.cluster.application import build
 from gpurerank.cluster.connection import join, start
 from gpurerank.cluster.options import ApplicationOptions
 from gpurerank.errors import InputError, ModelError
+from gpurerank.server.process import ProcessEnd
 from gpurerank.server.run import bind
 
 _NAME = "gpurerank"
@@ -34,14 +34,15 @@ _LOOK_S = 0.2
 def run(
     options: ApplicationOptions,
     address: str | None = None,
-    listening: Callable[[str], None] = lambda _: None,
-) -> None:
-    """Serves on a cluster until SIGTERM or SIGINT, then answers what was accepted.
+    report: Callable[[str], None] = lambda _: None,
+) -> NoReturn:
+    """Serves on a cluster until SIGTERM or SIGINT, answers what was accepted, ends this process.
 
     Args:
         options: What the application is told.
         address: The cluster, as for ``join``; None starts one of this machine alone.
-        listening: Called once with the address, when requests are taken.
+        report: Called with a line for each step: before models are loaded, and when requests
+            are accepted.
 
     Raises:
         InputError: An option is wrong, there is no such cluster or no room on it, or Serve runs
@@ -51,24 +52,31 @@ def run(
     options.check()
     host, port = _free_address(options)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    own_cluster = address is None
     if address is None:
         # A process of this cluster has this one's variables; one of another is told them.
         os.environ.update(_FRONT)
         start()
     else:
         join(address)
+    # The processes of an own cluster end with this one. On another's, Serve must be shut down.
+    end = ProcessEnd(options.server.limits.drain_s if own_cluster else math.inf)
+    exit_requested = threading.Event()
     try:
         _check_unserved()
         fitted = replace(options, replicas=options.replicas.fitted())
-        with _asked_to_end() as ended, _serving(options, host, port, joined=address is not None):
-            _deploy(fitted, ended)
-            if not ended.is_set():
-                listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-            ended.wait()
+        # On a cluster, because Ray takes SIGTERM for a crash.
+        with end.on_signals(exit_requested.set), _serving(options, host, port, own_cluster):
+            report("loading the models")
+            _deploy(fitted, exit_requested)
+            if not exit_requested.is_set():
+                report(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}")
+            exit_requested.wait()
             # Before Serve itself, whose end would take the proxies from those who wait.
             serve.delete(_NAME)
     finally:
         ray.shutdown()
+    end.exit()
 
 
 def _check_unserved() -> None:
@@ -80,18 +88,22 @@ def _check_unserved() -> None:
 
 
 @contextmanager
-def _serving(options: ApplicationOptions, host: str, port: int, *, joined: bool) -> Iterator[None]:
+def _serving(
+    options: ApplicationOptions, host: str, port: int, own_cluster: bool
+) -> Iterator[None]:
     limits = options.server.limits
     http = HTTPOptions(host=host, port=port, request_timeout_s=limits.body_s + limits.answer_s)
-    controller: dict[str, Any] | None = {"runtime_env": {"env_vars": _FRONT}} if joined else None
+    controller: dict[str, Any] | None = (
+        None if own_cluster else {"runtime_env": {"env_vars": _FRONT}}
+    )
     try:
         # A proxy that takes its time at first is started again.
         with suppress(RayActorError):
             serve.start(http_options=http, controller_options=controller)
         yield
     finally:
-        # A cluster of one's own ends whole.
-        if joined:
+        # An own cluster ends as a whole.
+        if not own_cluster:
             serve.shutdown()
 
 
@@ -120,26 +132,3 @@ def _free_address(options: ApplicationOptions) -> tuple[str, int]:
     with bind(options.server) as bound:
         host, port = bound.getsockname()[:2]
     return str(host), int(port)
-
-
-@contextmanager
-def _asked_to_end() -> Iterator[threading.Event]:
-    """An event that SIGTERM and the first SIGINT set; the second SIGINT interrupts.
-
-    Enter it on a cluster: Ray takes SIGTERM for a crash.
-    """
-    asked = threading.Event()
-    before = {sig: signal.getsignal(sig) for sig in (signal.SIGTERM, signal.SIGINT)}
-
-    def handle(sig: int, frame: FrameType | None) -> None:
-        if sig == signal.SIGINT and asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    for sig in before:
-        signal.signal(sig, handle)
-    try:
-        yield asked
-    finally:
-        for sig, handler in before.items():
-            signal.signal(sig, handler)

@@ -28,6 +28,7 @@ from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from gpurerank.errors import InputError, ModelError, ModelNotFoundError, WeightsError
+from gpurerank.model_names import check_path
 from gpurerank.models import devices, embedded
 from gpurerank.models.blend import FILE_NAME as BLEND_FILE
 from gpurerank.models.blend import Blend, read_blend
@@ -73,11 +74,13 @@ class ModelSpec:
 
         Raises:
             InputError: A value that no model could take.
+            ModelNotFoundError: The name is a path and no folder is there.
         """
         if not isinstance(self.name, str) or not self.name.strip():
             raise InputError(
                 f"the model name is {self.name!r}; give a hub id, a folder or 'embedded'"
             )
+        check_path(self.name)
         if self.max_length is not None and self.max_length < 8:
             raise InputError(f"max_length is {self.max_length}; a pair needs at least 8 tokens")
         if self.positive_label not in (None, 0, 1):

@@ -110,6 +110,8 @@ class Observed:
             await self._app(scope, receive, send)
             return
         seen = _Seen(scope, _given_id(scope) if self._numbered else uuid.uuid4().hex)
+        # Not reset: the task is the request's, and uvicorn may still log about it afterwards.
+        logs.REQUEST_ID.set(seen.id)
 
         async def observed(message: Message) -> None:
             if message["type"] == "http.response.start":

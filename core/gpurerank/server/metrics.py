@@ -4,22 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from gpurerank.engine.stats import EngineStats
+from gpurerank.server.connections import Connections
 from gpurerank.server.models import ServedModels
 
-_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+# A request may take 120 s by default, and longer with --answer-s.
+_SECONDS = (
+    *(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+    *(30.0, 60.0, 120.0, 300.0, 600.0),
+)
 
 
-class Metrics:
-    """Counters of requests, and at each scrape what the engines say of themselves."""
+class Metrics(Collector):
+    """Counters of requests, the state of engines and process at each scrape.
+
+    A collector itself, of what ``/metrics`` shows.
+    """
 
     def __init__(self, models: ServedModels) -> None:
         self.registry = CollectorRegistry()
         registry = self.registry
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
         self.requests = Counter(
             "gpurerank_requests", "Requests answered.", ["path", "status"], registry=registry
         )
@@ -62,6 +80,34 @@ class Metrics:
             registry=registry,
         )
         self.registry.register(_EngineCollector(models))
+
+    def watch(self, connections: Connections) -> None:
+        """Adds what is known of a server's connections."""
+        self.registry.register(_ConnectionCollector(connections))
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family without the time of its creation, which doubles the number of series."""
+        for family in self.registry.collect():
+            family.samples = [s for s in family.samples if not s.name.endswith("_created")]
+            yield family
+
+
+class _ConnectionCollector(Collector):
+    """Reads the connections of a server when it is scraped."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def collect(self) -> Iterable[Metric]:
+        """Two families without labels."""
+        yield GaugeMetricFamily(
+            "gpurerank_open_connections", "Open connections.", len(self._connections)
+        )
+        yield CounterMetricFamily(
+            "gpurerank_evicted_connections",
+            "Idle connections that were closed to accept others.",
+            self._connections.evicted,
+        )
 
 
 _OF_ENGINES: tuple[

@@ -40,7 +40,7 @@ async def ready(request: Request) -> JSON:
 @router.get("/metrics", operation_id="metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Counters for Prometheus."""
-    text = generate_latest(service_of(request).metrics.registry)
+    text = generate_latest(service_of(request).metrics)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 

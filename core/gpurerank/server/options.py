@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gpurerank.errors import InputError
 from gpurerank.server.origins import is_loopback, normalize_host, normalize_origin
+
+# File descriptors that are no connections: model files, threads, a GPU's device files.
+_RESERVED_FILES = 128
+# Each may hold headers, a body and an answer; without a limit of files memory would be the next.
+_MOST_CONNECTIONS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +31,10 @@ class Limits:
         header_s: Until the headers of a request have arrived.
         body_s: Until its body has arrived.
         answer_s: Until a request is answered.
-        drain_s: What accepted requests get to be answered after SIGTERM.
+        drain_s: Seconds from SIGTERM to the end of the process, at most; accepted requests are
+            answered until shortly before.
+        max_connections: Open connections, including those kept alive without a request. None
+            derives it from the limit of open files.
     """
 
     body_bytes: int = 32 << 20
@@ -36,16 +47,42 @@ class Limits:
     body_s: float = 30.0
     answer_s: float = 120.0
     drain_s: float = 30.0
+    max_connections: int | None = None
 
     def check(self) -> None:
         """Checks the numbers.
 
         Raises:
-            InputError: One is not over 0.
+            InputError: One is not over 0, or there may be more connections than open files.
         """
         for name in self.__slots__:
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be over 0")
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name} is {value}; it must be over 0")
+        self.connections()
+
+    def connections(self) -> int:
+        """The limit of open connections, which leaves file descriptors for models and files.
+
+        Raises:
+            InputError: ``max_connections`` is more than the limit of open files allows.
+        """
+        files = _open_files_limit()
+        most = max(1, files - _RESERVED_FILES, files // 2)
+        if self.max_connections is None:
+            return min(most, _MOST_CONNECTIONS)
+        if self.max_connections > most:
+            raise InputError(
+                f"max_connections is {self.max_connections}, over the {most} that the limit of"
+                f" {files} open files leaves room for; raise that limit (ulimit -n) or lower"
+                " max_connections"
+            )
+        return self.max_connections
+
+
+def _open_files_limit() -> int:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +126,7 @@ class ServerOptions:
         max_length: Tokens of a pair.
         cached_scores: Scores remembered in memory; 0 for none.
         demo: Whether the playground has the demo corpus at hand.
+        address_file: File that gets the server's URL once it listens; None writes none.
         limits: What comes from outside is held to.
     """
 
@@ -105,6 +143,7 @@ class ServerOptions:
     max_length: int = 512
     cached_scores: int = 0
     demo: bool = False
+    address_file: Path | None = None
     limits: Limits = field(default_factory=Limits)
 
     def check(self) -> None:
