@@ -228,8 +228,11 @@ def test_null_is_absent_and_unknown_fields_are_ignored(server: Running) -> None:
         assert server.post(path, body).status_code == 200
 
 
-def test_a_limit_of_none_and_of_too_many(server: Running) -> None:
-    assert server.post("/v2/rerank", {**ASKED, "top_n": 0}).json()["results"] == []
+def test_top_n_of_zero_and_of_too_many_follow_each_api(server: Running) -> None:
+    assert server.post("/v2/rerank", {**ASKED, "top_n": 0}).status_code == 422
+    for path in ("/rerank", "/v1/rerank", "/vllm/v2/rerank"):
+        results = server.post(path, {**ASKED, "top_n": 0}).json()["results"]
+        assert len(results) == len(DOCUMENTS), path
     many = server.post("/v2/rerank", {**ASKED, "top_n": 10**30}).json()["results"]
     assert len(many) == len(DOCUMENTS)
 

@@ -82,7 +82,7 @@ def inference_paths(server: Running) -> list[str]:
             b'{"query": "q", "documents": ["a", null]}',
             "documents.1: Input should be a valid string;",
         ),
-        (b'{"query": "q", "documents": [{"title": "a"}]}', "documents.0"),
+        (b'{"query": "q", "documents": [{"title": null}]}', "documents.0"),
         (b'{"documents": ["a"]}', "query"),
         (b'{"query": "  ", "documents": ["a"]}', "query"),
         (b"[]", "object"),

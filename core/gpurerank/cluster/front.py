@@ -16,16 +16,13 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gpurerank.cluster.body import KEY
+from gpurerank.server.catalog import MODEL_PATHS
 from gpurerank.server.refusal import Refusal
 
 # Serve's proxies ask this variable's value for middleware when they start.
 VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 IMPORT_PATH = "gpurerank.cluster.front:middlewares"
-PATHS = (
-    "/rerank", "/v1/rerank", "/v1/reranking", "/v2/rerank",
-    "/score", "/v1/score", "/v1/rank",
-    "/embed", "/embeddings", "/v1/embeddings", "/v1/embed", "/v2/embed",
-)  # fmt: skip
+PATHS = MODEL_PATHS
 # A request that kills whatever works on it is given up soon.
 _ATTEMPTS = 3
 # What a replica takes by default, and what a proxy keeps of all requests together.

@@ -13,30 +13,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gpurerank.errors import DeviceError, GPURerankError
-from gpurerank.server import (
-    embed_routes,
-    logs,
-    operation_routes,
-    playground,
-    rerank_routes,
-    schemas,
-)
+from gpurerank.server import logs, operation_routes, playground
+from gpurerank.server.catalog import APIS
 from gpurerank.server.metrics import Metrics
 from gpurerank.server.refusal import Refusal, of_error
-from gpurerank.server.routing import describe
+from gpurerank.server.routing import api_router, describe
 from gpurerank.server.service import Service
 from gpurerank.server.site_guard import add_site_guard
 from gpurerank.server.tracing import REQUEST_SPANS
-
-_BODIES = (
-    schemas.RerankRequest,
-    schemas.TextsRequest,
-    schemas.ScoreRequest,
-    schemas.RankRequest,
-    schemas.OpenAIEmbeddingRequest,
-    schemas.EmbedRequest,
-    schemas.CohereEmbedRequest,
-)
 
 
 def build_app(service: Service, *, numbered: bool = False) -> FastAPI:
@@ -55,10 +39,8 @@ def build_app(service: Service, *, numbered: bool = False) -> FastAPI:
     )
     app.state.service = service
     for router in (
-        rerank_routes.router,
-        embed_routes.router,
+        api_router(APIS),
         operation_routes.router,
-        operation_routes.guarded,
         playground.router,
     ):
         app.include_router(router)
@@ -67,16 +49,14 @@ def build_app(service: Service, *, numbered: bool = False) -> FastAPI:
     app.add_exception_handler(HTTPException, _no_such_route)
     add_site_guard(app, service.options, service.metrics)
     app.add_middleware(Observed, service=service, numbered=numbered)
-    describe(app, _BODIES)
+    describe(app, APIS)
     return app
 
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     request.app.state.service.metrics.rejected.labels(error.code).inc()
-    return error.response(
-        as_text_embeddings_inference=getattr(request.state, "as_text_embeddings_inference", False)
-    )
+    return error.response(error_is_text=getattr(request.state, "error_is_text", False))
 
 
 async def _failed(request: Request, error: Exception) -> Response:

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import FileResponse
 
 from gpurerank.demo.corpus import standard_library
-from gpurerank.server.answers import JSON
 from gpurerank.server.refusal import Refusal
+from gpurerank.server.responses import JSON
 from gpurerank.server.routing import service_of
 
 _PAGE = Path(__file__).parent / "page"

@@ -36,8 +36,8 @@ class Refusal(Exception):
     retry_after_s: float | None = None
     closes_connection: bool = False
 
-    def response(self, *, as_text_embeddings_inference: bool = False) -> JSONResponse:
-        """The answer: ``error`` is an object, or for text-embeddings-inference a string."""
+    def response(self, *, error_is_text: bool = False) -> JSONResponse:
+        """The response: ``error`` is an object, or only the message where the API has it so."""
         error_type = _TYPES.get(self.status, "api_error")
         told: dict[str, object] = {
             "error": {"message": self.message, "type": error_type, "code": self.code},
@@ -45,7 +45,7 @@ class Refusal(Exception):
             "detail": self.message,
             "error_type": error_type,
         }
-        if as_text_embeddings_inference:
+        if error_is_text:
             told["error"] = self.message
             told["error_type"] = _TEI_TYPES.get(self.status, "Backend")
         headers = {}

@@ -1,34 +1,39 @@
-"""Routes that read their bodies themselves, and still stand right in the OpenAPI page."""
+"""Routes for the endpoints of all APIs: one per path, which picks an API by the body's fields."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import Any, Union
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.security import APIKeyHeader, HTTPBearer
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from gpurerank.server.answers import ErrorAnswer
+from gpurerank.server.endpoint import Api, Endpoint, Lookup
+from gpurerank.server.responses import JSON, ErrorAnswer
 from gpurerank.server.service import Service
 
 _TEMPLATE = "#/components/schemas/{model}"
 _REFUSALS: dict[int, dict[str, Any]] = {
-    400: {"description": "Nothing to work on."},
+    400: {"description": "The request has nothing to work on."},
     401: {"description": "The API key is missing or wrong."},
     403: {"description": "Sent by a page of another site, or to a wrong host name."},
     404: {"description": "No such model."},
     408: {"description": "The body did not arrive in time."},
-    413: {"description": "Over a limit."},
-    415: {"description": "Not JSON."},
-    422: {"description": "Not what the route takes."},
+    413: {"description": "The request is over a limit."},
+    415: {"description": "The body is not JSON."},
+    422: {"description": "The body is not what the path takes."},
     424: {"description": "The model failed on this request."},
-    429: {"description": "Too much waits; Retry-After says when to come again."},
-    503: {"description": "Shutting down, or the model is gone."},
-    504: {"description": "Not answered in time."},
+    429: {"description": "Too much work is queued; Retry-After says when to try again."},
+    503: {"description": "The server is shutting down, or the model is gone."},
+    504: {"description": "The request was not answered in time."},
 }
+# For the OpenAPI page; ``key_required`` decides.
+_KEY_SCHEMES = [
+    Depends(HTTPBearer(auto_error=False, description="Where the server has a key.")),
+    Depends(APIKeyHeader(name="x-api-key", auto_error=False)),
+]
 
 
 def service_of(request: Request) -> Service:
@@ -38,78 +43,128 @@ def service_of(request: Request) -> Service:
 
 
 async def key_required(request: Request) -> None:
-    """Lets in who shows the key.
+    """Admits requests that carry the API key.
 
     Raises:
-        Refusal: It was not shown.
+        Refusal: The key is missing or wrong.
     """
     service_of(request).check_key(request)
 
 
 async def accepted(request: Request) -> AsyncIterator[None]:
-    """Takes a request in, before its body is read: from here on it is answered.
+    """Accepts a request before its body is read: from here on it is answered.
 
     Raises:
-        Refusal: The server ends.
+        Refusal: The server is shutting down.
     """
     with service_of(request).accepted():
         yield
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What the page tells of answers that are none."""
+    """Error responses for the OpenAPI page."""
     return {status: {**_REFUSALS[status], "model": ErrorAnswer} for status in statuses}
 
 
-def inference_router() -> APIRouter:
-    """A router whose routes all ask for the key."""
-    # The schemes are for the page; ``key_required`` decides.
-    shown = [
-        Depends(HTTPBearer(auto_error=False, description="Where the server has a key.")),
-        Depends(APIKeyHeader(name="x-api-key", auto_error=False)),
-    ]
-    return APIRouter(dependencies=[*shown, Depends(key_required), Depends(accepted)])
+def api_router(apis: Iterable[Api]) -> APIRouter:
+    """A router for the endpoints of APIs.
+
+    Where APIs share a path, the first whose endpoint matches the body answers, and the last one
+    answers what none matches.
+    """
+    apis = tuple(apis)
+    router = APIRouter()
+    for path, candidates in _by_path(apis).items():
+        _add_endpoint(router, path, candidates)
+    for api in apis:
+        for lookup in api.lookups:
+            _add_lookup(router, lookup)
+    return router
 
 
-def route(
-    router: APIRouter, paths: tuple[str, ...], answer: Any, *bodies: type[BaseModel]
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds a POST route under every path; its body is one of ``bodies``."""
-    refs = [{"$ref": _TEMPLATE.format(model=body.__name__)} for body in bodies]
-    schema: dict[str, Any] = refs[0] if len(refs) == 1 else {"anyOf": refs}
-    extra = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-    responses: dict[int | str, Any] = {200: {"model": answer}, **refusals(*_REFUSALS)}
-
-    def add(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-        for path in paths:
-            name = path.strip("/").replace("/", "_")
-            router.add_api_route(
-                path,
-                endpoint,
-                methods=["POST"],
-                operation_id=name,
-                name=name,
-                openapi_extra=extra,
-                response_model=None,
-                responses=responses,
-            )
-        endpoint.__dict__.setdefault("bodies", bodies)
-        return endpoint
-
-    return add
+def model_paths(apis: Iterable[Api]) -> tuple[str, ...]:
+    """Every path on which a model works."""
+    return tuple(_by_path(tuple(apis)))
 
 
-def describe(app: FastAPI, bodies: tuple[type[BaseModel], ...]) -> None:
-    """Adds the bodies' schemas to the app's OpenAPI page."""
+def describe(app: FastAPI, apis: Iterable[Api]) -> None:
+    """Adds the request schemas of APIs to the app's OpenAPI page."""
+    bodies = dict.fromkeys(endpoint.request for api in apis for endpoint in api.endpoints)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            _, found = models_json_schema(
+            _, definitions = models_json_schema(
                 [(body, "validation") for body in bodies], ref_template=_TEMPLATE
             )
-            schema.setdefault("components", {}).setdefault("schemas", {}).update(found["$defs"])
+            components = schema.setdefault("components", {}).setdefault("schemas", {})
+            components.update(definitions["$defs"])
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _by_path(apis: tuple[Api, ...]) -> Mapping[str, list[Endpoint]]:
+    """Endpoints of each path in order of precedence."""
+    paths: dict[str, list[Endpoint]] = {}
+    for api in apis:
+        for endpoint in api.endpoints:
+            for path in (*endpoint.paths, *endpoint.aliases):
+                paths.setdefault(path, []).append(endpoint)
+                paths.setdefault(f"/{api.prefix}{path}", []).append(endpoint)
+    return paths
+
+
+def _add_endpoint(router: APIRouter, path: str, candidates: list[Endpoint]) -> None:
+    refs = [{"$ref": _TEMPLATE.format(model=each.request.__name__)} for each in candidates]
+    schema: dict[str, Any] = refs[0] if len(refs) == 1 else {"anyOf": refs}
+    extra = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    response: Any = Union[tuple(each.response for each in candidates)]  # noqa: UP007
+    name = path.strip("/").replace("/", "_") or "root"
+    router.add_api_route(
+        path,
+        _dispatch(candidates),
+        methods=["POST"],
+        operation_id=name,
+        name=name,
+        description="\n\n".join(each.handler.__doc__ or "" for each in candidates),
+        openapi_extra=extra,
+        response_model=None,
+        responses={200: {"model": response}, **refusals(*_REFUSALS)},
+        include_in_schema=any(path in each.paths for each in candidates),
+        dependencies=[*_KEY_SCHEMES, Depends(key_required), Depends(accepted)],
+    )
+
+
+def _dispatch(candidates: list[Endpoint]) -> Callable[[Request], Any]:
+    async def answer(request: Request) -> JSON:
+        request.state.error_is_text = all(each.error_is_text for each in candidates)
+        bodies = service_of(request).bodies
+        body = await bodies.read_object(request)
+        chosen = next((each for each in candidates if each.matches(body)), candidates[-1])
+        request.state.error_is_text = chosen.error_is_text
+        checked = await bodies.check(request, chosen.request, body)
+        return JSON(await chosen.handler(request, checked))
+
+    return answer
+
+
+def _add_lookup(router: APIRouter, lookup: Lookup) -> None:
+    async def answer(request: Request) -> JSON:
+        return JSON(await lookup.handler(request))
+
+    described: dict[int | str, Any] = (
+        {} if lookup.response is None else {200: {"model": lookup.response}}
+    )
+    name = lookup.path.strip("/").replace("/", "_")
+    router.add_api_route(
+        lookup.path,
+        answer,
+        operation_id=name,
+        name=name,
+        description=lookup.handler.__doc__,
+        response_model=None,
+        responses=described,
+        dependencies=[Depends(key_required)] if lookup.needs_key else [],
+    )
