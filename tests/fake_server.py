@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from gpurerank.client.address import Address
-from gpurerank.client.probe import forget_server
 from gpurerank.ranking import logit_of
+from gpurerank.remote.address import Address
+from gpurerank.remote.discovery import forget_server
 from tests.conftest import WordOverlap
 from tests.time_limits import HANG_S
 

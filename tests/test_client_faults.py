@@ -6,7 +6,7 @@ import asyncio
 import logging
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from typing import Any
 
@@ -23,9 +23,10 @@ from gpurerank import (
     Retry,
     calling,
 )
-from gpurerank.client.exchange import LARGEST_ANSWER
-from gpurerank.client.refusals import message_of, without
-from gpurerank.client.retry import retry_after_s
+from gpurerank.remote.http_client import MAX_RESPONSE_BYTES
+from gpurerank.remote.http_errors import error_message, redact
+from gpurerank.remote.retry import Clock, retry_after_s
+from gpurerank.remote.session import RemoteOptions
 from tests.fake_server import (
     Answer,
     Asked,
@@ -46,17 +47,21 @@ KEY = "sk-a-key-that-nobody-may-see-0123456789"
 NOW = 1_700_000_000.0
 
 
-class Sleeps:
-    """Stands in for the clock: remembers pauses and waits for none."""
+class FakeClock(Clock):
+    """Records delays instead of waiting."""
 
-    def __init__(self) -> None:
-        self.pauses: list[float] = []
-
-    def retry(self, attempts: int = 4, jitter: float = 0.0) -> Retry:
-        return Retry(attempts=attempts, sleep=self.sleep, now=lambda: NOW, jitter=lambda: jitter)
+    def __init__(self, jitter: float = 0.0) -> None:
+        self.delays: list[float] = []
+        self._jitter = jitter
 
     async def sleep(self, seconds: float) -> None:
-        self.pauses.append(seconds)
+        self.delays.append(seconds)
+
+    def now(self) -> float:
+        return NOW
+
+    def jitter(self) -> float:
+        return self._jitter
 
 
 @pytest.fixture(autouse=True)
@@ -65,8 +70,8 @@ def _models_are_freed() -> None:
 
 
 @pytest.fixture
-def sleeps() -> Sleeps:
-    return Sleeps()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 def in_turn(*replies: Reply) -> Answer:
@@ -75,9 +80,12 @@ def in_turn(*replies: Reply) -> Answer:
     return lambda asked: waiting.pop(0) if waiting else speaking("cohere")(asked)
 
 
-def ask(server: FakeServer, **options: Any) -> list[float]:
-    with RemoteScorer(server.url, **{"api": "cohere", **options}) as scorer:
-        return scorer.score_pairs(PAIRS)
+def ask(
+    server: FakeServer, *, pairs: Sequence[tuple[str, str]] = PAIRS, **options: Any
+) -> list[float]:
+    remote_options = RemoteOptions(base_url=server.url, **{"api": "cohere", **options})
+    with RemoteScorer.from_options(remote_options) as scorer:
+        return scorer.score_pairs(pairs)
 
 
 BUSY = Reply({"message": "too many requests"}, 429)
@@ -95,89 +103,86 @@ BUSY = Reply({"message": "too many requests"}, 429)
     ],
 )
 @pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_is_honoured(header: str, pause: float, status: int, sleeps: Sleeps) -> None:
+def test_retry_after_is_honoured(header: str, pause: float, status: int, clock: FakeClock) -> None:
     busy = Reply({"message": "busy"}, status, {"Retry-After": header})
     with serving(in_turn(busy)) as server:
-        assert ask(server, retry=sleeps.retry()) == EXPECTED
-    assert sleeps.pauses == [pytest.approx(pause)]
+        assert ask(server, clock=clock) == EXPECTED
+    assert clock.delays == [pytest.approx(pause)]
 
 
 def test_jitter_comes_after_the_time_that_was_asked_for() -> None:
     error = OverloadedError("busy", retry_after_s=2.0, transient=True)
-    pauses = [Retry(jitter=lambda j=j: j).pause_s(error, 1) for j in (0.0, 1.0)]
-    assert pauses == [2.0, pytest.approx(2.2)]
+    delays = [Retry().delay_s(error, 1, jitter) for jitter in (0.0, 1.0)]
+    assert delays == [2.0, pytest.approx(2.2)]
 
 
-def test_without_retry_after_pauses_grow(sleeps: Sleeps) -> None:
+def test_without_retry_after_delays_grow() -> None:
+    clock = FakeClock(jitter=1.0)
     with serving(in_turn(BUSY, BUSY, BUSY)) as server:
-        assert ask(server, retry=sleeps.retry(jitter=1.0)) == EXPECTED
-    assert sleeps.pauses == [0.25, 0.5, 1.0]
+        assert ask(server, clock=clock) == EXPECTED
+    assert clock.delays == [0.25, 0.5, 1.0]
     error = RemoteError("gone", transient=True)
-    assert Retry(attempts=99, jitter=lambda: 1.0).pause_s(error, 50) == 30.0
-    assert Retry(jitter=lambda: 0.0).pause_s(error, 1) == 0.125
+    assert Retry(attempts=99).delay_s(error, 50, 1.0) == 30.0
+    assert Retry().delay_s(error, 1, 0.0) == 0.125
 
 
-def test_a_server_that_asks_for_too_long_is_not_asked_again(sleeps: Sleeps) -> None:
+def test_a_server_that_asks_for_too_long_is_not_asked_again(clock: FakeClock) -> None:
     with serving(lambda _: Reply({}, 429, {"Retry-After": "31"})) as server:
         with pytest.raises(OverloadedError, match="it asks to wait 31 s") as caught:
-            ask(server, retry=sleeps.retry())
+            ask(server, clock=clock)
         assert len(server.asked) == 1
     assert (caught.value.status, caught.value.retry_after_s) == (429, 31.0)
-    assert sleeps.pauses == []
+    assert clock.delays == []
 
 
-def test_a_pause_beyond_the_deadline_is_not_begun(sleeps: Sleeps) -> None:
+def test_a_pause_beyond_the_deadline_is_not_begun(clock: FakeClock) -> None:
     with serving(lambda _: Reply({}, 429, {"Retry-After": "20"})) as server:
         with pytest.raises(OverloadedError):
-            ask(server, retry=sleeps.retry(), timeout_s=10)
-    assert sleeps.pauses == []
+            ask(server, clock=clock, timeout_s=10)
+    assert clock.delays == []
 
 
-def test_a_storm_of_429_is_bounded(sleeps: Sleeps) -> None:
+def test_a_storm_of_429_is_bounded(clock: FakeClock) -> None:
     with serving(lambda _: BUSY) as server:
-        with pytest.raises(OverloadedError, match="429: too many requests; ask less at once"):
-            with RemoteScorer(
-                server.url,
-                api="cohere",
-                texts_per_request=1,
-                concurrency=3,
-                retry=sleeps.retry(attempts=4),
-            ) as scorer:
-                scorer.score_pairs(PAIRS * 25)
-        # One request's four attempts, and those that were under way beside it.
+        limits = {"texts_per_request": 1, "concurrency": 3, "retry": Retry(attempts=4)}
+        with pytest.raises(OverloadedError, match="429: too many requests; lower concurrency"):
+            ask(server, pairs=PAIRS * 25, clock=clock, **limits)
+        # Four attempts of one request, and those that were in flight at the same time.
         assert 4 <= len(server.asked) <= 12
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 413, 422, 424, 500, 504])
-def test_what_will_not_mend_is_asked_once(status: int, sleeps: Sleeps) -> None:
+def test_what_will_not_mend_is_asked_once(status: int, clock: FakeClock) -> None:
     with serving(lambda _: Reply({"error": "no"}, status)) as server:
         with pytest.raises(RemoteError, match=f"answered {status}: no") as caught:
-            ask(server, retry=sleeps.retry())
+            ask(server, clock=clock)
         assert len(server.asked) == 1
     assert caught.value.status == status
     assert not caught.value.transient
 
 
-def test_a_broken_answer_is_asked_for_again(sleeps: Sleeps) -> None:
+def test_a_broken_answer_is_asked_for_again(clock: FakeClock) -> None:
     with serving(in_turn(Reply({"results": []}, missing=100), Reply({}, 502))) as server:
-        assert ask(server, retry=sleeps.retry()) == EXPECTED
-    assert len(sleeps.pauses) == 2
+        assert ask(server, clock=clock) == EXPECTED
+    assert len(clock.delays) == 2
 
 
-def test_a_server_that_always_breaks_off_is_named(sleeps: Sleeps) -> None:
+def test_a_server_that_always_breaks_off_is_named(clock: FakeClock) -> None:
     with serving(lambda _: Reply({"results": []}, missing=100)) as server:
-        with pytest.raises(RemoteError, match="cannot be reached or broke off") as caught:
-            ask(server, retry=sleeps.retry(attempts=2))
+        with pytest.raises(
+            RemoteError, match="cannot be reached or closed the connection"
+        ) as caught:
+            ask(server, clock=clock, retry=Retry(attempts=2))
         assert len(server.asked) == 2
     assert caught.value.status is None
 
 
-def test_a_server_that_is_not_there_is_named(sleeps: Sleeps) -> None:
+def test_a_server_that_is_not_there_is_named(clock: FakeClock) -> None:
     with serving(speaking("cohere")) as server:
         pass
-    with pytest.raises(RemoteError, match="is the server up, and base_url right"):
-        ask(server, retry=sleeps.retry(attempts=3))
-    assert len(sleeps.pauses) == 2
+    with pytest.raises(RemoteError, match="is the server running, and is base_url right"):
+        ask(server, clock=clock, retry=Retry(attempts=3))
+    assert len(clock.delays) == 2
 
 
 @pytest.mark.parametrize("header", ["soon", "nan", "-3", "", "Wed, 99 Nov", "1e999", None])
@@ -217,15 +222,15 @@ def test_the_deadline_holds_for_those_that_wait_their_turn() -> None:
         assert len(server.asked) == 1
 
 
-def test_a_request_has_its_own_limit(sleeps: Sleeps) -> None:
+def test_a_request_has_its_own_limit(clock: FakeClock) -> None:
     with serving(silent) as server:
         with pytest.raises(RemoteError, match=r"did not answer within 0\.2 s"):
-            ask(server, request_timeout_s=0.2, retry=sleeps.retry())
+            ask(server, request_timeout_s=0.2, clock=clock)
         assert len(server.asked) == 1
         assert server.left.wait(HANG_S)
 
 
-def test_a_failure_keeps_the_order_where_that_is_asked_for(sleeps: Sleeps) -> None:
+def test_a_failure_keeps_the_order_where_that_is_asked_for(clock: FakeClock) -> None:
     with serving(lambda _: Reply({"error": "no"}, 500)) as server:
         reranker = Reranker(base_url=server.url, on_error="keep_order")
         kept = reranker.rank(QUERY, PASSAGES)
@@ -256,19 +261,19 @@ GOOD = [0.1, 0.2, 0.3, 0.4]
         (
             rows(float("nan"), 0, 0, 0),
             NotFiniteError,
-            "NaN, infinity or as good as that for text 0",
+            "NaN or infinity for text 0",
         ),
         (
             rows(0, float("inf"), 0, 0),
             NotFiniteError,
-            "NaN, infinity or as good as that for text 1",
+            "NaN or infinity for text 1",
         ),
         (rows(0, 0, None, 0), NotFiniteError, "answered no score for text 2"),
-        (rows(0, 0, 0, "0.5"), RemoteError, "answered str, no score, for text 3"),
-        (rows(0, 0, 0, True), RemoteError, "answered bool, no score, for text 3"),
+        (rows(0, 0, 0, "0.5"), RemoteError, "answered str, not a score, for text 3"),
+        (rows(0, 0, 0, True), RemoteError, "answered bool, not a score, for text 3"),
         (rows(0, 7.25, 0, 0), RemoteError, r"answered 7\.25 for text 1.*logits=True"),
         (rows(0, -0.001, 0, 0), RemoteError, r"answered -0\.001 for text 1"),
-        (rows(0, 10**400, 0, 0), NotFiniteError, "as good as that for text 1"),
+        (rows(0, 10**400, 0, 0), NotFiniteError, "NaN or infinity for text 1"),
         ({"scores": GOOD}, RemoteError, "answered dict with scores and no list of results.*api="),
         ({"a passage": 0.5}, RemoteError, "answered dict and no list of results"),
         ("text", RemoteError, "answered str and no list"),
@@ -280,12 +285,12 @@ GOOD = [0.1, 0.2, 0.3, 0.4]
     ],
 )
 def test_malformed_answers_are_named(
-    body: Any, kind: type[Exception], said: str, sleeps: Sleeps
+    body: Any, kind: type[Exception], said: str, clock: FakeClock
 ) -> None:
     with serving(rerank_always(Reply(body))) as server:
         with pytest.raises(kind, match=said):
-            ask(server, api="auto", retry=sleeps.retry())
-    assert sleeps.pauses == []
+            ask(server, api="auto", clock=clock)
+    assert clock.delays == []
 
 
 def test_rounding_beyond_the_range_is_mended() -> None:
@@ -295,7 +300,7 @@ def test_rounding_beyond_the_range_is_mended() -> None:
 
 def test_an_answer_has_a_size_limit() -> None:
     # 64 spaces in a compressed stream would be small; plain ones are counted as they come.
-    with serving(rerank_always(Reply(b" " * (LARGEST_ANSWER + 1)))) as server:
+    with serving(rerank_always(Reply(b" " * (MAX_RESPONSE_BYTES + 1)))) as server:
         with pytest.raises(RemoteError, match="more than 64 MiB; lower texts_per_request"):
             ask(server, api="auto")
 
@@ -322,15 +327,15 @@ def test_an_encoding_that_was_not_asked_for_is_refused() -> None:
         (b'{"object": "error", "message": "no such model", "code": 404}', "no such model"),
         (b'{"error": null, "message": "", "detail": "a"}', "a"),
         (b"upstream connect error\n or  disconnect", "upstream connect error or disconnect"),
-        (b"<html><body>502</body></html>", "a page of HTML; does a proxy"),
+        (b"<html><body>502</body></html>", "a page of HTML; is there a proxy"),
         (b'{"other": 1}', ""),
         (b"", ""),
         (b"[1, 2]", ""),
     ],
 )
 def test_error_bodies_of_every_shape_are_read(body: bytes, said: str) -> None:
-    assert message_of(body).startswith(said)
-    assert bool(message_of(body)) == bool(said)
+    assert error_message(body).startswith(said)
+    assert bool(error_message(body)) == bool(said)
 
 
 PASSAGE = "The patient was admitted on 4 May with acute pain, and discharged after two days."
@@ -361,8 +366,8 @@ def test_no_text_and_no_key_shows_in_an_error(echo: str, caplog: Any) -> None:
 
 def test_what_is_not_quoted_is_kept() -> None:
     message = "inputs must have less than 512 tokens. Given: 700"
-    assert without(message, [PASSAGE, "tokens", "a"]) == message.replace("tokens", "…")
-    assert without("x" * 1000, []) == "x" * 299 + "…"
+    assert redact(message, [PASSAGE, "tokens", "a"]) == message.replace("tokens", "…")
+    assert redact("x" * 1000, []) == "x" * 299 + "…"
 
 
 def test_the_key_shows_nowhere() -> None:
@@ -385,7 +390,7 @@ def test_redirects_are_not_followed(status: int) -> None:
     with serving(speaking("cohere")) as other:
         location = {"Location": f"{other.url}/v2/rerank?token=1"}
         with serving(lambda _: Reply({}, status, location)) as server:
-            with pytest.raises(RemoteError, match=f"sends on to {other.url}, where") as caught:
+            with pytest.raises(RemoteError, match=f"redirects to {other.url}, and") as caught:
                 ask(server, api_key=KEY)
         assert other.asked == []
     assert "token" not in str(caught.value)
@@ -393,7 +398,7 @@ def test_redirects_are_not_followed(status: int) -> None:
 
 def test_a_server_that_does_not_say_what_it_is_is_named() -> None:
     with serving(speaking("cohere")) as server:
-        with pytest.raises(RemoteError, match="does not say what kind of server it is"):
+        with pytest.raises(RemoteError, match="does not say which API it speaks"):
             ask(server, api="auto")
 
 

@@ -129,7 +129,7 @@ def test_prompts_go_before_texts_where_the_server_knows_no_roles(own: FakeServer
         assert [asked.body["inputs"] for asked in server.posts()] == [["query: a"], ["passage: b"]]
     with RemoteEmbedder(own.url, query_prompt="query: ") as embedder:
         embedder.embed_passages(["b"])
-        with pytest.raises(InputError, match="a gpurerank server sets its own prompts"):
+        with pytest.raises(InputError, match="a gpurerank server adds its own"):
             embedder.embed_queries(["a"])
 
 
@@ -141,11 +141,11 @@ def data(*vectors: Any) -> dict[str, Any]:
     ("body", "kind", "said"),
     [
         (data([1.0, 2.0]), RemoteError, "answered 1 of 2 texts; text 1 is missing"),
-        (data([1.0], [1.0, 2.0]), RemoteError, "are none, or differ in length"),
+        (data([1.0], [1.0, 2.0]), RemoteError, "are not numbers, or differ in length"),
         (data([], []), RemoteError, r"vectors of shape \(2, 0\) for 2 texts"),
-        (data(5, 5), RemoteError, "are none, or differ in length"),
-        (data("AAAA", "AAAA"), RemoteError, "are none, or differ in length"),
-        (data("&&&&", "&&&&"), RemoteError, "are none, or differ in length"),
+        (data(5, 5), RemoteError, "are not numbers, or differ in length"),
+        (data("AAAA", "AAAA"), RemoteError, "are not numbers, or differ in length"),
+        (data("&&&&", "&&&&"), RemoteError, "are not numbers, or differ in length"),
         (data([1.0], [float("nan")]), NotFiniteError, "in the vector of text 1"),
         (data([1.0], [None]), NotFiniteError, "in the vector of text 1"),
         (data([1e300], [1.0]), NotFiniteError, "in the vector of text 0"),
@@ -167,7 +167,7 @@ def test_another_dim_than_before_is_an_error() -> None:
         with RemoteEmbedder(server.url, api="tei") as embedder:
             assert embedder.embed_queries([]).shape == (0, 0)
             embedder.embed_queries(["a"])
-            with pytest.raises(RemoteError, match=r"of \[2, 3\] numbers; does it serve another"):
+            with pytest.raises(RemoteError, match=r"of \[2, 3\] numbers; if it serves another"):
                 embedder.embed_queries(["a"])
 
 
@@ -187,7 +187,7 @@ def test_an_embedder_is_opened_here_or_there(own: FakeServer, bi_encoder: BiEnco
     there = open_embedder(base_url=own.url)
     assert there.embed_queries(["a"]).shape == (1, 3)
     there.close()
-    with pytest.raises(InputError, match="dtype is 'float16', an option of a model in this"):
+    with pytest.raises(InputError, match="dtype is 'float16', but with base_url the server"):
         open_embedder(base_url=own.url, dtype="float16")
     with pytest.raises(InputError, match="api_key is given without base_url"):
         open_embedder(api_key=KEY)
@@ -260,7 +260,7 @@ def test_the_command_line_asks_a_server(
     monkeypatch.setenv("GPURERANK_BASE_URL", own.url)
     assert run("a", "--device", "cpu") == 1
     told = capsys.readouterr().err
-    assert "device is 'cpu', an option of a model in this process" in " ".join(told.split())
+    assert "device is 'cpu', but with base_url the server decides" in " ".join(told.split())
     assert KEY not in told
 
 

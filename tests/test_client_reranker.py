@@ -112,7 +112,7 @@ except InputError as error:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"device": "cuda"}, "device is 'cuda', an option of a model in this process"),
+        ({"device": "cuda"}, "device is 'cuda', but with base_url the server decides"),
         ({"instruction": "find"}, "instruction is 'find'"),
         ({"max_length": 64}, "max_length is 64"),
         ({"trust_remote_code": True}, "trust_remote_code is True"),

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from gpurerank.cache import DiskStore, MemoryStore, ScoreStore
     from gpurerank.calls import calling
     from gpurerank.cascade import Cascade
-    from gpurerank.client.embedder import RemoteEmbedder
-    from gpurerank.client.retry import Retry
-    from gpurerank.client.scorer import RemoteScorer
     from gpurerank.cluster.pool import RayScorer
     from gpurerank.cross_encoder import CrossEncoder
     from gpurerank.embedding import open_embedder
@@ -36,6 +33,9 @@ if TYPE_CHECKING:
     )
     from gpurerank.fusion import Fusion
     from gpurerank.ranking import LargestGap, TokenBudget
+    from gpurerank.remote.embedder import RemoteEmbedder
+    from gpurerank.remote.retry import Retry
+    from gpurerank.remote.scorer import RemoteScorer
     from gpurerank.reranker import Reranker
     from gpurerank.reranker_options import RerankerOptions
     from gpurerank.settings import RerankSettings
@@ -48,9 +48,9 @@ _HOMES = {
     "cache": ("DiskStore", "MemoryStore", "ScoreStore"),
     "calls": ("calling",),
     "cascade": ("Cascade",),
-    "client.embedder": ("RemoteEmbedder",),
-    "client.retry": ("Retry",),
-    "client.scorer": ("RemoteScorer",),
+    "remote.embedder": ("RemoteEmbedder",),
+    "remote.retry": ("Retry",),
+    "remote.scorer": ("RemoteScorer",),
     "cluster.pool": ("RayScorer",),
     "cross_encoder": ("CrossEncoder",),
     "errors": (

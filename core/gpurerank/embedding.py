@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from gpurerank.bi_encoder import BiEncoder
-from gpurerank.client.address import check_local_options
-from gpurerank.client.embedder import RemoteEmbedder
 from gpurerank.errors import InputError
+from gpurerank.remote.address import check_local_options
+from gpurerank.remote.embedder import RemoteEmbedder
 from gpurerank.types import Secret
 
 

@@ -11,11 +11,11 @@ from gpurerank.blended import BlendedScorer, on_top
 from gpurerank.cache import CachedScorer, ScoreStore
 from gpurerank.calls import Call, calling, current_call
 from gpurerank.chunking import Fit
-from gpurerank.client.scorer import RemoteScorer
 from gpurerank.cross_encoder import CrossEncoder, LongPassages
 from gpurerank.errors import ClosedError, InputError
 from gpurerank.progress import progress_bar
 from gpurerank.ranking import logit_of, rank
+from gpurerank.remote.scorer import RemoteScorer
 from gpurerank.request import AskedPairs, PairsPlan, Plan, check_request
 from gpurerank.reranker_options import OnError, RerankerOptions
 from gpurerank.types import CutOff, PairScorer, RankedPassage, Secret

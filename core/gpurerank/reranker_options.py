@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gpurerank.cache import ScoreStore
-from gpurerank.client.address import check_local_options
-from gpurerank.client.scorer import RemoteScorer
 from gpurerank.cross_encoder import LongPassages
 from gpurerank.errors import InputError
+from gpurerank.remote.address import check_local_options
+from gpurerank.remote.scorer import RemoteScorer
 from gpurerank.types import Secret
 
 OnError = Literal["raise", "keep_order"]

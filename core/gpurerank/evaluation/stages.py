@@ -144,6 +144,6 @@ def remote_scorer(url: str) -> PairScorer:
     Raises:
         InputError: The address is wrong, or the extra ``client`` is missing.
     """
-    from gpurerank.client.scorer import RemoteScorer
+    from gpurerank.remote.scorer import RemoteScorer
 
     return RemoteScorer(url)

@@ -1,4 +1,4 @@
-"""Where a server is and how it is told who asks."""
+"""The address and the key of a server."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Address:
 
     @classmethod
     def of(cls, base_url: str) -> Address:
-        """The address of a base URL; with "/v1" at its end it is the same server.
+        """The address of a base URL; "/v1" or "/v2" at its end makes no other server.
 
         Raises:
-            InputError: It is no HTTP address, or holds what belongs elsewhere.
+            InputError: It is no HTTP address, or contains a user, a query or an endpoint.
         """
-        url = _checked(base_url)
+        url = _check_url(base_url)
         for version in _VERSIONS:
             if url.endswith(version):
                 return cls(url.removesuffix(version), version)
@@ -39,19 +39,20 @@ class Address:
 
     @property
     def host(self) -> str:
-        """Host and port, as names go in messages."""
+        """Host and port, for messages."""
         return urlsplit(self.root).netloc
 
     def url(self, path: str) -> str:
-        """The address of a path: from the root, or, without a slash, from what was given."""
+        """The address of a path: below the root, or without a slash below the base URL as given."""
         return self.root + path if path.startswith("/") else f"{self.root}{self.version}/{path}"
 
 
 def plain_key(api_key: str | Secret | None) -> str | None:
-    """The key as a text, without the blanks that a file leaves at its end.
+    """The key as a string, without surrounding whitespace.
 
     Raises:
-        InputError: It is blank, or has a character that no header takes; the key is not shown.
+        InputError: It is blank, or has a character that a header cannot hold; the message does not
+            show the key.
     """
     if api_key is None:
         return None
@@ -60,52 +61,52 @@ def plain_key(api_key: str | Secret | None) -> str | None:
         raise InputError(f"api_key is {type(key).__name__}, not a string")
     key = key.strip()
     if not key:
-        raise InputError("api_key is blank; leave it out where the server wants none")
+        raise InputError("api_key is blank; leave it out if the server needs none")
     if key.lower().startswith("bearer "):
-        raise InputError("api_key begins with 'Bearer '; give the key alone")
+        raise InputError("api_key starts with 'Bearer '; give only the key")
     if not all("!" <= character <= "~" for character in key):
-        raise InputError("api_key has a blank or a character beyond ASCII inside; copy it again")
+        raise InputError("api_key contains whitespace or a non-ASCII character; copy it again")
     return key
 
 
 def check_local_options(**options: tuple[object, object]) -> None:
-    """Checks that nothing is asked of a server that only a model in this process can do.
+    """Checks that options of a local model are not combined with ``base_url``.
 
     Args:
-        **options: By name, what was given and what stands for nothing.
+        **options: By name, the value and its default.
 
     Raises:
-        InputError: One was given.
+        InputError: An option differs from its default.
     """
-    for name, (given, default) in options.items():
-        if given != default:
+    for name, (value, default) in options.items():
+        if value != default:
             raise InputError(
-                f"{name} is {given!r}, an option of a model in this process; with base_url the"
-                " server decides: leave it out, and set it where the server is started"
+                f"{name} is {value!r}, but with base_url the server decides about its model: leave"
+                " it out, and set it where the server is started"
             )
 
 
-def _checked(base_url: str) -> str:
+def _check_url(base_url: str) -> str:
     if not isinstance(base_url, str):
         raise InputError(f"base_url is {type(base_url).__name__}, not a string")
     url = base_url.strip().rstrip("/")
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
-        usable = usable and parts.port != 0 and url.isprintable() and " " not in url
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname)
+        is_valid = is_valid and parts.port != 0 and url.isprintable() and " " not in url
     except ValueError:
-        usable = False
-    if not usable:
-        # Not shown: whatever it is, it may hold a password.
-        raise InputError("base_url is no address such as 'http://gpu-server:8000'")
+        is_valid = False
+    if not is_valid:
+        # The value is not shown, since it may contain a password.
+        raise InputError("base_url is not an address such as 'http://gpu-server:8000'")
     if parts.username is not None or parts.password is not None:
-        raise InputError("base_url holds a user or a password; give the key as api_key")
+        raise InputError("base_url contains a user or a password; pass the key as api_key")
     if parts.query or parts.fragment:
-        raise InputError("base_url has a '?' or a '#'; give the address that stands before")
+        raise InputError("base_url contains a '?' or a '#'; give only the part before it")
     for endpoint in _ENDPOINTS:
         if parts.path.endswith(endpoint):
             raise InputError(
                 f"base_url ends in {endpoint!r}; give the server's address without it, and name"
-                " the way it is spoken to with api=, if need be"
+                " the provider with api= if necessary"
             )
     return url

@@ -7,21 +7,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gpurerank.calls import current_call
-from gpurerank.client.answers import scores_of
-from gpurerank.client.apis import RERANK_APIS, Question, RerankApi
-from gpurerank.client.loop import work_through
-from gpurerank.client.retry import Retry
-from gpurerank.client.session import RemoteOptions, Session, parts
+from gpurerank.remote.event_loop import for_each_concurrently
+from gpurerank.remote.providers import RERANK_APIS
+from gpurerank.remote.providers.provider import RerankApi, RerankRequest
+from gpurerank.remote.responses import read_scores
+from gpurerank.remote.retry import Retry
+from gpurerank.remote.session import RemoteOptions, Session, split_texts
 from gpurerank.request import check_pairs
 from gpurerank.types import Secret
 
 if TYPE_CHECKING:
-    from gpurerank.client.probe import Server
+    import httpx
+
+    from gpurerank.remote.discovery import Server
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Documents of one query that go into one request, and which pairs they are."""
+    """Documents of one query for one request, and the pairs that they belong to."""
 
     query: str
     documents: list[str]
@@ -31,31 +34,32 @@ class _Part:
 class RemoteScorer:
     """Scores pairs on a server: gpurerank's own, or one that speaks another rerank API.
 
-    Safe to call from any thread, task and event loop, before and after a fork. The server reads a
-    passage whole, or cuts it, or refuses it, as it is built; gpurerank's own takes the best window.
-    Needs the extra ``client``. Proxies and certificates of the environment are heeded, as httpx
-    does.
+    Safe to call from any thread, task and event loop, before and after a fork. Passages are sent
+    whole: whether a long one is scored by its best window, truncated or rejected is up to the
+    server; gpurerank's own takes the best window. Needs the extra ``client``. Proxies and
+    certificates are taken from the environment, as in httpx.
 
     Args:
         base_url: The server, such as "http://gpu-server:8000"; "/v1" at its end makes no
             difference.
-        api_key: Sent as a bearer token; a text or pydantic's SecretStr. Copies and pickles of this
-            object hold it, what it shows of itself does not.
-        model: Which model the server is to use; None for the one that it serves.
-        api: "auto" asks the server once what it is, see ``client/probe.py``; or "gpurerank", "tei"
-            (text-embeddings-inference), "vllm", "infinity", "cohere", "cohere_v1", "jina" (also
-            LiteLLM, Xinference, llama.cpp) or "voyage".
-        truncate: Whether the server may cut what is too long for its model, where it can be told;
-            by default it refuses. Infinity, Cohere and Jina cut unasked.
-        logits: Whether the server gives logits, as llama.cpp does and vLLM for some models; their
-            sigmoid is taken here. Wrong, it squeezes every score into [0.5, 0.73].
-        texts_per_request: Passages of one request at most; None for what the server says, or what
-            servers of its kind take.
-        characters_per_request: Of all passages in one request; None as above.
-        concurrency: Requests under way at once, of all callers.
-        request_timeout_s: Of one request; after it the server is given up, and not asked again.
-        timeout_s: Deadline of a call, all its requests and repetitions included.
-        retry: How often a server is asked again that is busy or cannot be reached.
+        api_key: Sent as a bearer token; a string or pydantic's SecretStr. Copies and pickles of
+            this object contain it, its repr does not.
+        model: Name of the model that the server should use; None for the one that it serves.
+        api: "auto" finds out once what the server speaks; or the name of a provider: "gpurerank",
+            "tei" (text-embeddings-inference), "vllm", "infinity", "cohere", "cohere_v1", "jina"
+            (also LiteLLM, Xinference, llama.cpp) or "voyage".
+        truncate: Whether the server may truncate what is too long for its model; otherwise it
+            rejects it. Infinity, Cohere and Jina truncate in any case.
+        logits: Whether the server returns logits, as llama.cpp does, and vLLM for some models;
+            their sigmoid is taken here. If set wrongly, all scores lie in [0.5, 0.73].
+        texts_per_request: Maximum passages in one request; None for the limit that the server
+            states, or that of its provider.
+        characters_per_request: Maximum characters of all passages in one request; None as above.
+        concurrency: Maximum requests in flight, of all callers together.
+        request_timeout_s: Seconds for one request; one that takes longer fails without a retry.
+        timeout_s: Deadline of a call in seconds, including all of its requests and retries.
+        retry: The retry budget for a server that is busy or cannot be reached.
+        transport: What carries the requests, such as ``httpx.MockTransport``; None for the network.
 
     Raises:
         InputError: An option is wrong, or httpx is not installed.
@@ -76,6 +80,7 @@ class RemoteScorer:
         request_timeout_s: float = 60.0,
         timeout_s: float | None = None,
         retry: Retry | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         options = RemoteOptions(
             base_url=base_url,
@@ -89,15 +94,23 @@ class RemoteScorer:
             request_timeout_s=request_timeout_s,
             timeout_s=timeout_s,
             retry=retry or Retry(),
+            transport=transport,
         )
-        self._begin(options, logits)
+        self._connect(options, logits)
 
-    def _begin(self, options: RemoteOptions, logits: bool) -> None:
+    @classmethod
+    def from_options(cls, options: RemoteOptions, logits: bool = False) -> RemoteScorer:
+        """The scorer of a set of options, which may also hold a clock of its own."""
+        scorer = cls.__new__(cls)
+        scorer._connect(options, logits)
+        return scorer
+
+    def _connect(self, options: RemoteOptions, logits: bool) -> None:
         self._session = Session(options, RERANK_APIS)
         self._logits = logits
 
     def __reduce__(self) -> tuple[Callable[..., RemoteScorer], tuple[object, ...]]:
-        return _rebuild, (self._session.options, self._logits)
+        return RemoteScorer.from_options, (self._session.options, self._logits)
 
     def __repr__(self) -> str:
         options = self._session.options
@@ -111,14 +124,14 @@ class RemoteScorer:
 
     @property
     def model_name(self) -> str:
-        """The model as it was asked for; else as the server calls it, once asked; else its host."""
+        """The model as requested, else as the server names it, else the server's host."""
         return self._session.name
 
     def identity(self) -> list[str]:
-        """What a score depends on beside the pair, as far as it is known here.
+        """What a score depends on apart from the pair, for the key of a score cache.
 
-        Without ``model`` that leaves out what stands behind the address: name it where scores are
-        kept longer than a model is served.
+        Without ``model`` it does not say which model the server uses: name the model if scores are
+        cached for longer than the server keeps its model.
         """
         options, address = self._session.options, self._session.address
         return [
@@ -135,9 +148,9 @@ class RemoteScorer:
         Raises:
             InputError: A pair is not two strings.
             DeadlineError: The deadline passed.
-            OverloadedError: The server was busy each time that it was asked.
-            RemoteError: It cannot be reached, refuses, or answers what cannot be used.
-            NotFiniteError: It answered NaN or infinity.
+            OverloadedError: The server was busy at each attempt.
+            RemoteError: It cannot be reached, returns an error, or an invalid response.
+            NotFiniteError: It returned NaN or infinity.
         """
         listed = _checked(pairs)
         return self._session.run(lambda: self._scores(listed))
@@ -148,33 +161,34 @@ class RemoteScorer:
         return await self._session.arun(lambda: self._scores(listed))
 
     def close(self) -> None:
-        """Closes the connections; calls under way fail."""
+        """Closes the connections; calls in flight fail."""
         self._session.close()
 
     async def _scores(self, pairs: list[tuple[str, str]]) -> list[float]:
         if not pairs:
             return []
         server = await self._session.server()
-        api = RERANK_APIS.get(server.kind, RERANK_APIS["jina"])
+        api = RERANK_APIS.get(server.provider, RERANK_APIS["jina"])
         scores, done, call = [0.0] * len(pairs), 0, current_call()
 
-        async def ask(part: _Part) -> None:
+        async def score_part(part: _Part) -> None:
             nonlocal done
-            for row, score in zip(part.rows, await self._answer(part, server, api), strict=True):
+            part_scores = await self._score_part(part, server, api)
+            for row, score in zip(part.rows, part_scores, strict=True):
                 scores[row] = score
             done += len(part.rows)
             if call.on_progress is not None:
                 call.on_progress(done, len(pairs))
 
-        asked = list(self._parts(pairs, server, api))
-        at_once = min(self._session.options.concurrency, len(asked))
-        await work_through(asked, ask, at_once=at_once)
+        parts = list(self._parts(pairs, server, api))
+        concurrency = min(self._session.options.concurrency, len(parts))
+        await for_each_concurrently(parts, score_part, concurrency=concurrency)
         return scores
 
-    async def _answer(self, part: _Part, server: Server, api: RerankApi) -> list[float]:
+    async def _score_part(self, part: _Part, server: Server, api: RerankApi) -> list[float]:
         options = self._session.options
-        logits = self._logits or server.gives_logits
-        question = Question(
+        logits = self._logits or server.returns_logits
+        request = RerankRequest(
             model=options.model,
             query=part.query,
             documents=part.documents,
@@ -183,8 +197,8 @@ class RemoteScorer:
         )
         url = server.address.url(api.path)
         hidden = [part.query, *part.documents]
-        answer = await self._session.ask(url, api.body(question), hidden)
-        return scores_of(answer, len(part.documents), logits=logits, where=url)
+        response = await self._session.post(url, api.body(request), hidden)
+        return read_scores(response, len(part.documents), logits=logits, url=url)
 
     def _parts(
         self, pairs: list[tuple[str, str]], server: Server, api: RerankApi
@@ -195,10 +209,10 @@ class RemoteScorer:
             by_query.setdefault(query, []).append(row)
         for query, rows in by_query.items():
             documents = [pairs[row][1] for row in rows]
-            for part in parts(
+            for part in split_texts(
                 documents,
-                most=options.texts_per_request or server.most or api.documents,
-                characters=options.characters_per_request or api.characters,
+                max_texts=options.texts_per_request or server.max_texts or api.max_documents,
+                max_characters=options.characters_per_request or api.max_characters,
             ):
                 yield _Part(query, documents[part], rows[part])
 
@@ -206,9 +220,3 @@ class RemoteScorer:
 def _checked(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     check_pairs(pairs)
     return [(query, passage) for query, passage in pairs]
-
-
-def _rebuild(options: RemoteOptions, logits: bool) -> RemoteScorer:
-    scorer = RemoteScorer.__new__(RemoteScorer)
-    scorer._begin(options, logits)
-    return scorer

@@ -1,4 +1,4 @@
-"""The remote embedder: texts made into vectors by a server."""
+"""The remote embedder: vectors of texts, computed by a server."""
 
 from __future__ import annotations
 
@@ -8,48 +8,53 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gpurerank.calls import current_call
-from gpurerank.client.answers import vectors_of
-from gpurerank.client.apis import EMBED_APIS, EmbedApi, Texts
-from gpurerank.client.loop import work_through
-from gpurerank.client.retry import Retry
-from gpurerank.client.session import RemoteOptions, Session, parts
+from gpurerank.cosine import unit_vectors
 from gpurerank.errors import InputError, RemoteError
 from gpurerank.progress import progress_bar
+from gpurerank.remote.event_loop import for_each_concurrently
+from gpurerank.remote.providers import EMBED_APIS
+from gpurerank.remote.providers.provider import EmbedApi, EmbedRequest
+from gpurerank.remote.responses import read_vectors
+from gpurerank.remote.retry import Retry
+from gpurerank.remote.session import RemoteOptions, Session, split_texts
 from gpurerank.request import check_texts
 from gpurerank.types import FloatArray, Secret
 
 if TYPE_CHECKING:
-    from gpurerank.client.probe import Server
+    import httpx
 
-# Vectors this near to length 1 are the server's own normalised ones and keep their bits.
-_NORMALISED = 1e-3
+    from gpurerank.remote.discovery import Server
+
+# Vectors whose length differs less from 1 were normalised by the server and are left unchanged.
+_LENGTH_TOLERANCE = 1e-3
 
 
 class RemoteEmbedder:
     """Embeds texts on a server: gpurerank's own, or one that speaks another embedding API.
 
-    Vectors have length 1. A text that is too long for the server's model is cut, as by BiEncoder,
-    where the server can be told to. Safe to call from any thread, task and event loop, before and
-    after a fork. Needs the extra ``client``.
+    Vectors have length 1. A text that is too long for the server's model is truncated, as in
+    BiEncoder, if the provider supports it. Safe to call from any thread, task and event loop,
+    before and after a fork. Needs the extra ``client``.
 
     Args:
         base_url: The server, such as "http://gpu-server:8000"; "/v1" at its end makes no
             difference.
         api_key: As in RemoteScorer.
-        model: Which model the server is to use; None for the one that it serves.
-        api: "auto" asks the server once what it is; or "gpurerank", "tei"
-            (text-embeddings-inference), "vllm", "infinity", "openai", "cohere", "jina" (version 3
-            and later of its models) or "voyage".
-        query_prompt: Goes before each query. Not for servers that are told queries from passages:
-            gpurerank, Cohere, Jina, Voyage.
-        passage_prompt: Goes before each passage; as above.
-        texts_per_request: Of one request at most; None for what the server says, or what servers
-            of its kind take.
-        characters_per_request: Of all texts in one request; None as above.
-        concurrency: Requests under way at once, of all callers.
+        model: Name of the model that the server should use; None for the one that it serves.
+        api: "auto" finds out once what the server speaks; or the name of a provider: "gpurerank",
+            "tei" (text-embeddings-inference), "vllm", "infinity", "openai", "cohere", "jina"
+            (version 3 and later of its models) or "voyage".
+        query_prompt: Text before each query. Not for providers that distinguish queries from
+            passages themselves: gpurerank, Cohere, Jina, Voyage.
+        passage_prompt: Text before each passage; as above.
+        texts_per_request: Maximum texts in one request; None for the limit that the server states,
+            or that of its provider.
+        characters_per_request: Maximum characters of all texts in one request; None as above.
+        concurrency: Maximum requests in flight, of all callers together.
         request_timeout_s: As in RemoteScorer.
-        timeout_s: Deadline of a call.
+        timeout_s: Deadline of a call in seconds.
         retry: As in RemoteScorer.
+        transport: As in RemoteScorer.
 
     Raises:
         InputError: An option is wrong, or httpx is not installed.
@@ -70,6 +75,7 @@ class RemoteEmbedder:
         request_timeout_s: float = 60.0,
         timeout_s: float | None = None,
         retry: Retry | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         options = RemoteOptions(
             base_url=base_url,
@@ -83,10 +89,11 @@ class RemoteEmbedder:
             request_timeout_s=request_timeout_s,
             timeout_s=timeout_s,
             retry=retry or Retry(),
+            transport=transport,
         )
-        self._begin(options, query_prompt, passage_prompt)
+        self._connect(options, query_prompt, passage_prompt)
 
-    def _begin(
+    def _connect(
         self, options: RemoteOptions, query_prompt: str | None, passage_prompt: str | None
     ) -> None:
         self._session = Session(options, EMBED_APIS)
@@ -108,23 +115,23 @@ class RemoteEmbedder:
 
     @property
     def model_name(self) -> str:
-        """The model as it was asked for; else as the server calls it, once asked; else its host."""
+        """The model as requested, else as the server names it, else the server's host."""
         return self._session.name
 
     def embed_queries(self, queries: Sequence[str], *, show_progress: bool = False) -> FloatArray:
-        """Vectors of queries; shape (queries, dim), float32; (0, 0) as long as dim is not known.
+        """Vectors of queries, shape (queries, dim), float32; (0, 0) while dim is not known.
 
         Raises:
             InputError: A query is not a string.
             DeadlineError: The deadline passed.
-            OverloadedError: The server was busy each time that it was asked.
-            RemoteError: It cannot be reached, refuses, or answers what cannot be used.
-            NotFiniteError: It answered NaN or infinity.
+            OverloadedError: The server was busy at each attempt.
+            RemoteError: It cannot be reached, returns an error, or an invalid response.
+            NotFiniteError: It returned NaN or infinity.
         """
         return self._run(queries, is_query=True, show_progress=show_progress)
 
     def embed_passages(self, passages: Sequence[str], *, show_progress: bool = False) -> FloatArray:
-        """Vectors of passages; shape (passages, dim), float32; otherwise as ``embed_queries``."""
+        """Vectors of passages, shape (passages, dim), float32; otherwise as ``embed_queries``."""
         return self._run(passages, is_query=False, show_progress=show_progress)
 
     async def aembed_queries(self, queries: Sequence[str]) -> FloatArray:
@@ -138,7 +145,7 @@ class RemoteEmbedder:
         return await self._session.arun(lambda: self._vectors(listed, is_query=False))
 
     def close(self) -> None:
-        """Closes the connections; calls under way fail."""
+        """Closes the connections; calls in flight fail."""
         self._session.close()
 
     def _run(self, texts: Sequence[str], *, is_query: bool, show_progress: bool) -> FloatArray:
@@ -150,67 +157,65 @@ class RemoteEmbedder:
         if not texts:
             return np.empty((0, self._dim), dtype=np.float32)
         server = await self._session.server()
-        api = EMBED_APIS[server.kind]
-        prompted = self._prompted(texts, server, is_query=is_query)
-        found: dict[int, FloatArray] = {}
-        done, call = 0, current_call()
+        api = EMBED_APIS[server.provider]
+        prompted = self._add_prompt(texts, server, is_query=is_query)
+        options, call = self._session.options, current_call()
+        vectors: dict[int, FloatArray] = {}
+        done = 0
 
-        async def ask(part: slice) -> None:
+        async def embed_part(part: slice) -> None:
             nonlocal done
-            question = Texts(
-                model=self._session.options.model, texts=prompted[part], is_query=is_query
-            )
-            found[part.start] = await self._answer(question, server, api)
-            done += len(question.texts)
+            request = EmbedRequest(model=options.model, texts=prompted[part], is_query=is_query)
+            vectors[part.start] = await self._embed_part(request, server, api)
+            done += len(request.texts)
             if call.on_progress is not None:
                 call.on_progress(done, len(texts))
 
-        options = self._session.options
-        asked = list(
-            parts(
+        parts = list(
+            split_texts(
                 prompted,
-                most=options.texts_per_request or server.most or api.texts,
-                characters=options.characters_per_request or api.characters,
+                max_texts=options.texts_per_request or server.max_texts or api.max_texts,
+                max_characters=options.characters_per_request or api.max_characters,
             )
         )
-        await work_through(asked, ask, at_once=min(options.concurrency, len(asked)))
-        return self._joined([found[part.start] for part in asked])
+        concurrency = min(options.concurrency, len(parts))
+        await for_each_concurrently(parts, embed_part, concurrency=concurrency)
+        return self._concatenate([vectors[part.start] for part in parts])
 
-    async def _answer(self, question: Texts, server: Server, api: EmbedApi) -> FloatArray:
+    async def _embed_part(self, request: EmbedRequest, server: Server, api: EmbedApi) -> FloatArray:
         url = server.address.url(api.path)
-        answer = await self._session.ask(url, api.body(question), question.texts)
-        return vectors_of(answer, len(question.texts), where=url)
+        response = await self._session.post(url, api.body(request), request.texts)
+        return read_vectors(response, len(request.texts), url=url)
 
-    def _prompted(self, texts: list[str], server: Server, *, is_query: bool) -> list[str]:
+    def _add_prompt(self, texts: list[str], server: Server, *, is_query: bool) -> list[str]:
         prompt = self._prompts[0 if is_query else 1]
         if prompt is None:
             return texts
-        if EMBED_APIS[server.kind].knows_roles:
+        if EMBED_APIS[server.provider].knows_roles:
+            option = "query_prompt" if is_query else "passage_prompt"
             raise InputError(
-                f"{'query_prompt' if is_query else 'passage_prompt'} is set, and a {server.kind}"
-                " server sets its own prompts; leave it out"
+                f"{option} is set, but a {server.provider} server adds its own; leave it out"
             )
         return [prompt + text for text in texts]
 
-    def _joined(self, found: list[FloatArray]) -> FloatArray:
-        """All vectors, each of length 1, none of another dim than before."""
-        dims = {vectors.shape[1] for vectors in found} | ({self._dim} if self._dim else set())
+    def _concatenate(self, parts: list[FloatArray]) -> FloatArray:
+        """All vectors, of length 1 and of the same dim as in earlier calls."""
+        dims = {vectors.shape[1] for vectors in parts} | ({self._dim} if self._dim else set())
         if len(dims) > 1:
             raise RemoteError(
-                f"{self._session.address.host} answered vectors of {sorted(dims)} numbers; does it"
-                " serve another model now? make a new RemoteEmbedder, and embed all texts anew"
+                f"{self._session.address.host} returned vectors of {sorted(dims)} numbers; if it"
+                " serves another model now, make a new RemoteEmbedder and embed all texts again"
             )
         self._dim = dims.pop()
-        vectors = np.concatenate(found)
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        if np.abs(norms - 1.0).max() < _NORMALISED:
-            return vectors
-        return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)
+        vectors = np.concatenate(parts)
+        lengths = np.linalg.norm(vectors, axis=1)
+        is_normalised = np.abs(lengths - 1.0).max() < _LENGTH_TOLERANCE
+        return vectors if is_normalised else unit_vectors(vectors)
 
 
 def _rebuild(
     options: RemoteOptions, query_prompt: str | None, passage_prompt: str | None
 ) -> RemoteEmbedder:
     embedder = RemoteEmbedder.__new__(RemoteEmbedder)
-    embedder._begin(options, query_prompt, passage_prompt)
+    embedder._connect(options, query_prompt, passage_prompt)
     return embedder
