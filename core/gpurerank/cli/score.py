@@ -13,59 +13,90 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from gpurerank.cli.console import err, out
 from gpurerank.cli.options import Device, Dtype, Model, refuse_given
 from gpurerank.errors import InputError
+from gpurerank.offline.score_job import Columns, ScoreJob
 from gpurerank.reranker_options import RerankerOptions
 
 if TYPE_CHECKING:
-    from gpurerank.offline.job_runner import Executor, Report
-    from gpurerank.offline.job_runner import Progress as Done
+    from gpurerank.offline.job_runner import Executor, JobProgress, ScoreReport
 
+_COLUMNS = "Columns"
+_RAY = "Ray cluster"
 _RAY_OPTIONS = ("replicas", "num_cpus", "num_gpus", "ray_address")
+
+Inputs = Annotated[
+    list[str],
+    typer.Option("--input", "-i", help="Parquet or JSON lines file, or a folder; repeatable."),
+]
+Output = Annotated[str, typer.Option("--output", "-o", help="Folder for the scored files.")]
+MaxLength = Annotated[int, typer.Option(help="Maximum tokens per pair.", min=8)]
+RowsPerPart = Annotated[
+    int | None,
+    typer.Option(help="Rows per output file.", min=1, show_default="a hundredth of the input"),
+]
+Query = Annotated[str, typer.Option(help="Column with the query.", rich_help_panel=_COLUMNS)]
+Passage = Annotated[str, typer.Option(help="Column with one passage.", rich_help_panel=_COLUMNS)]
+Candidates = Annotated[
+    str, typer.Option(help="Column with a list of passages.", rich_help_panel=_COLUMNS)
+]
+Prefix = Annotated[
+    str, typer.Option(help="Prefix of the output columns.", rich_help_panel=_COLUMNS)
+]
+DropText = Annotated[
+    bool,
+    typer.Option("--drop-text", help="Leave out query and passages.", rich_help_panel=_COLUMNS),
+]
+OnRay = Annotated[bool, typer.Option("--ray", help="Run on Ray.", rich_help_panel=_RAY)]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(help="Cluster address.", rich_help_panel=_RAY, show_default="this machine"),
+]
+ReplicaCount = Annotated[
+    int, typer.Option(help="Copies of the model.", min=1, rich_help_panel=_RAY)
+]
+NumCpus = Annotated[
+    float, typer.Option(help="CPU cores to reserve per replica.", min=0, rich_help_panel=_RAY)
+]
+NumGpus = Annotated[
+    float | None,
+    typer.Option(
+        help="GPUs to reserve per replica.",
+        min=0,
+        rich_help_panel=_RAY,
+        show_default="1 if there are any",
+    ),
+]
 
 
 def score(
     context: typer.Context,
-    inputs: Annotated[
-        list[str],
-        typer.Option("--input", "-i", help="Parquet or JSON lines: a file or folder; repeatable."),
-    ],
-    output: Annotated[str, typer.Option("--output", "-o", help="Folder for the scored parts.")],
+    inputs: Inputs,
+    output: Output,
     model: Model = "embedded",
-    query: Annotated[str, typer.Option(help="Column of the query.")] = "query",
-    passage: Annotated[str, typer.Option(help="Column of one passage.")] = "passage",
-    candidates: Annotated[str, typer.Option(help="Column of a list of them.")] = "candidates",
-    prefix: Annotated[str, typer.Option(help="Before the names of the new columns.")] = "",
-    drop_text: Annotated[
-        bool, typer.Option("--drop-text", help="Leave query and passages out of the output.")
-    ] = False,
-    rows_per_part: Annotated[
-        int | None, typer.Option(help="Rows a file; else a hundredth of the input.", min=1)
-    ] = None,
-    max_length: Annotated[int, typer.Option(help="Tokens of a pair.", min=8)] = 512,
+    max_length: MaxLength = 512,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    on_ray: Annotated[bool, typer.Option("--ray", help="On a Ray cluster.")] = False,
-    replicas: Annotated[int, typer.Option(help="Actors on the cluster.", min=1)] = 1,
-    num_cpus: Annotated[float, typer.Option(help="Cores of an actor.", min=0)] = 0.5,
-    num_gpus: Annotated[
-        float | None, typer.Option(help="GPUs of an actor; else 1 where there are any.", min=0)
-    ] = None,
-    ray_address: Annotated[str | None, typer.Option(help="Of the cluster.")] = None,
+    rows_per_part: RowsPerPart = None,
+    query: Query = "query",
+    passage: Passage = "passage",
+    candidates: Candidates = "candidates",
+    prefix: Prefix = "",
+    drop_text: DropText = False,
+    on_ray: OnRay = False,
+    ray_address: RayAddress = None,
+    replicas: ReplicaCount = 1,
+    num_cpus: NumCpus = 0.5,
+    num_gpus: NumGpus = None,
 ) -> None:
-    """Score files of (query, passage) or (query, candidates); a second run goes on."""
+    """Score files of (query, passage) or (query, candidates); a second run continues the first."""
     try:
         from gpurerank.offline.job_runner import score_files
-        from gpurerank.offline.score_job import Columns, ScoreJob
     except ImportError as error:
         raise InputError(
             f"scoring files needs the package {error.name}: pip install 'gpurerank[score]'"
         ) from error
-    executor: Executor | None = None
+    executor = None
     if on_ray:
-        from gpurerank.cluster.connection import Replicas
-        from gpurerank.cluster.job import on_ray as executor_on
-
-        wanted = Replicas(count=replicas, num_cpus=num_cpus, num_gpus=num_gpus)
-        executor = executor_on(wanted, ray_address)
+        executor = _ray_executor(ray_address, replicas, num_cpus, num_gpus)
     else:
         refuse_given(context, _RAY_OPTIONS, "they are for a Ray cluster; add --ray")
     job = ScoreJob(
@@ -81,48 +112,66 @@ def score(
         model=RerankerOptions(model=model, device=device, dtype=dtype, max_length=max_length),
         rows_per_part=rows_per_part,
     )
-    with _shown() as tell:
-        report = score_files(job, executor=executor, tell=tell)
-    _tell(report)
+    try:
+        with _progress_bar() as on_progress:
+            report = score_files(job, executor=executor, on_progress=on_progress)
+    except KeyboardInterrupt:
+        err.print("stopped; the same command continues with the parts that are not written")
+        raise typer.Exit(130) from None
+    _print_report(report)
+
+
+def _ray_executor(
+    address: str | None, replicas: int, num_cpus: float, num_gpus: float | None
+) -> Executor:
+    try:
+        from gpurerank.cluster.connection import Replicas
+        from gpurerank.cluster.job import on_ray
+    except ImportError as error:
+        raise InputError(
+            f"--ray needs the package {error.name}: pip install 'gpurerank[ray]'"
+        ) from error
+    return on_ray(Replicas(count=replicas, num_cpus=num_cpus, num_gpus=num_gpus), address)
 
 
 @contextmanager
-def _shown() -> Iterator[Callable[[Done], None]]:
-    """A bar on standard error, of parts."""
+def _progress_bar() -> Iterator[Callable[[JobProgress], None]]:
+    """Shows finished parts on standard error."""
     columns = (
         TextColumn("{task.completed:,.0f} of {task.total:,.0f} parts"),
         BarColumn(),
-        TextColumn("{task.fields[counted]}"),
+        TextColumn("{task.fields[rows]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err) as progress:
-        task = progress.add_task("", total=None, visible=False, counted="")
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task("", total=None, visible=False, rows="")
 
-        def tell(done: Done) -> None:
-            rows, failed = done.counts.rows, done.counts.failed
-            counted = f"{rows:,} rows" + (f", {failed:,} with an error" if failed else "")
-            progress.update(
-                task, total=done.parts, completed=done.done, counted=counted, visible=True
+        def show(progress: JobProgress) -> None:
+            failed = progress.counts.failed
+            rows = f"{progress.counts.rows:,} rows" + (f", {failed:,} failed" if failed else "")
+            bar.update(
+                task, total=progress.parts, completed=progress.finished, rows=rows, visible=True
             )
 
-        yield tell
+        yield show
 
 
-def _tell(report: Report) -> None:
+def _print_report(report: ScoreReport) -> None:
     counts, new = report.counts, report.new
-    rate = f", {new.pairs / report.seconds:,.0f} pairs/s with loading" if new.pairs else ""
+    rate = f" at {new.pairs / report.seconds:,.0f} pairs/s with loading" if new.pairs else ""
     earlier = counts.rows - new.rows
     out.print(
-        f"{_of(counts.rows, 'row')} in {_of(report.parts, 'part')} in {escape(report.output)};"
-        f" this run {new.rows:,}{rate}" + (f", earlier runs {earlier:,}" if earlier else ""),
+        f"{_count(counts.rows, 'row')} in {_count(report.parts, 'part')} in"
+        f" {escape(report.output)}; this run {new.rows:,}{rate}"
+        + (f", earlier runs {earlier:,}" if earlier else ""),
         soft_wrap=True,
     )
     if counts.failed:
         err.print(
-            f"[yellow]without a score: {_of(counts.failed, 'row')}; the column error says why"
-            "[/yellow]"
+            f"[yellow]{_count(counts.failed, 'row')} could not be scored; the column error says"
+            " why[/yellow]"
         )
 
 
-def _of(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

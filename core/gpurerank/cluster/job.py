@@ -16,7 +16,7 @@ from gpurerank import errors
 from gpurerank.cluster.connection import Replicas, join
 from gpurerank.errors import GPURerankError, ScoringError
 from gpurerank.offline.input_files import Part
-from gpurerank.offline.job_runner import Executor, Prepared
+from gpurerank.offline.job_runner import Executor, PreparedJob
 from gpurerank.offline.row_scoring import Counts
 from gpurerank.reranker import Reranker
 
@@ -27,7 +27,7 @@ _MOST_BLOCKS = 10_000
 class _PartScorer:
     """An actor: one copy of the model, a part at a time. Only what was counted travels back."""
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: PreparedJob) -> None:
         self._prepared = prepared
         self._reranker: Reranker | None = None
 
@@ -36,7 +36,7 @@ class _PartScorer:
         part = Part(**{name: values.tolist()[0] for name, values in batch.items()})
         counts, failure = Counts(), ["", ""]
         try:
-            counts = self._prepared.score(part, self._loaded())
+            counts = self._prepared.score_part(part, self._loaded())
         except GPURerankError as error:
             failure = [type(error).__name__, str(error)]
         told = {**asdict(part), **asdict(counts), "failure": failure[0], "message": failure[1]}
@@ -53,14 +53,14 @@ def on_ray(replicas: Replicas, address: str | None = None) -> Executor:
     """An executor on a cluster, for ``score_files``. Every node must reach the input and output.
 
     An actor or a node that is lost comes back, and what it was at is done again; a part that
-    ends its process each time fails the job, see ``Output.writing``.
+    ends its process each time fails the job, see ``OutputFolder.open_part``.
 
     Args:
         replicas: Actors and what each takes.
         address: As ``RayScorer`` has it.
     """
 
-    def execute(prepared: Prepared, parts: list[Part]) -> Iterator[tuple[Part, Counts]]:
+    def execute(prepared: PreparedJob, parts: list[Part]) -> Iterator[tuple[Part, Counts]]:
         replicas.check()
         join(address)
         fitted = replicas.fitted()

@@ -1,1 +1,1 @@
-"""Scoring files of pairs: in parts that a second run need not do again."""
+"""Offline scoring: files of pairs, in parts, so that an interrupted job can continue."""

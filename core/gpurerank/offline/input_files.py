@@ -1,4 +1,4 @@
-"""Files, local or behind an address, and the parts that they are cut into."""
+"""Input files, local or remote, and the parts that they are cut into."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from gpurerank.errors import DataError, InputError
 
 PARQUET = (".parquet", ".pq")
 JSON_LINES = (".jsonl", ".ndjson", ".json")
-# A hundred parts lose a hundredth of the work where a job stops; these keep them of a good size.
-_PARTS = 100
-_ROWS = (256, 50_000)
-_BYTES_PER_ROW = 1_000
+# An interruption loses at most the part in progress: a hundredth of the input, unless that would
+# make files too small to be worth opening or too large to be repeated.
+_TARGET_PARTS = 100
+_MIN_ROWS, _MAX_ROWS = 256, 50_000
+_BYTES_PER_JSON_ROW = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A run of rows that is read, scored and written as a whole.
+    """A range of rows that is read, scored and written as one unit.
 
     Attributes:
-        number: Its place in the input, from 0.
-        path: The file.
-        start: First row of a Parquet file; first byte of JSON lines.
-        stop: Where the next part begins.
+        number: Position in the input, from 0.
+        path: The input file.
+        start: First row of a Parquet file, or first byte of a JSON lines file.
+        stop: Row or byte after the last.
     """
 
     number: int
@@ -38,18 +39,18 @@ class Part:
 
     @property
     def name(self) -> str:
-        """The file that it is written to."""
+        """Name of the output file."""
         return f"part-{self.number:06d}.parquet"
 
 
 @dataclass(frozen=True, slots=True)
-class SourceFile:
+class InputFile:
     """A file of the input.
 
     Attributes:
-        path: As it is opened.
-        size: In bytes.
-        rows: Of a Parquet file; None of JSON lines, which nobody has counted.
+        path: Path or address to open.
+        size: Bytes.
+        rows: Rows of a Parquet file; None for JSON lines, whose rows are not counted.
     """
 
     path: str
@@ -58,90 +59,96 @@ class SourceFile:
 
     @property
     def extent(self) -> int:
-        """Rows, or bytes where rows are not known."""
+        """Rows, or bytes where rows are not counted."""
         return self.size if self.rows is None else self.rows
 
 
-def opened(path: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a path or address, and the path in it.
+def open_filesystem(path: str) -> tuple[fs.FileSystem, str]:
+    """Opens the file system of a path or address.
+
+    Returns:
+        The file system, and the path within it.
 
     Raises:
-        InputError: There is no such kind of address.
+        InputError: The kind of address is unknown.
     """
     try:
         if "://" in path:
-            found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(path)
-            return found
+            system, inside = fs.FileSystem.from_uri(path)
+            return system, inside
         return fs.LocalFileSystem(), str(Path(path).expanduser().absolute())
     except (pa.ArrowInvalid, ValueError) as error:
         raise InputError(f"{path}: {error}") from error
 
 
-def list_files(inputs: Sequence[str]) -> list[SourceFile]:
-    """The files of the input, by name, each once.
+def list_input_files(inputs: Sequence[str]) -> list[InputFile]:
+    """Lists the files of the input without duplicates, those of a folder by name.
 
     Raises:
-        DataError: One is missing, empty of files, of another kind, or no Parquet inside.
+        DataError: A path does not exist, a folder has no usable file, or a file is neither Parquet
+            nor JSON lines, or both kinds are mixed.
     """
-    found: dict[str, SourceFile] = {}
+    files: dict[str, InputFile] = {}
     for path in inputs:
-        for file in _files_of(path):
-            found.setdefault(file.path, file)
-    kinds = {file.rows is None for file in found.values()}
-    if len(kinds) > 1:
+        for file in _files_at(path):
+            files.setdefault(file.path, file)
+    if len({file.rows is None for file in files.values()}) > 1:
         raise DataError("the input has both Parquet and JSON lines; score them one after the other")
-    return list(found.values())
+    return list(files.values())
 
 
-def cut(files: Sequence[SourceFile], rows_per_part: int | None) -> list[Part]:
-    """Cuts files into parts, the same ones for the same files each time."""
+def cut_into_parts(files: Sequence[InputFile], rows_per_part: int | None) -> list[Part]:
+    """Cuts files into parts; the same files always give the same parts.
+
+    Args:
+        files: Files of one kind.
+        rows_per_part: Rows per part, approximate for JSON lines; None for a hundredth of the input,
+            within limits.
+    """
     parts: list[Part] = []
-    whole = sum(file.extent for file in files)
+    total = sum(file.extent for file in files)
     for file in files:
-        scale = 1 if file.rows is not None else _BYTES_PER_ROW
-        least, most = (scale * rows for rows in _ROWS)
+        unit = 1 if file.rows is not None else _BYTES_PER_JSON_ROW
+        step = min(_MAX_ROWS * unit, max(_MIN_ROWS * unit, -(-total // _TARGET_PARTS)))
         if rows_per_part is not None:
-            step = rows_per_part * scale
-        else:
-            step = min(most, max(least, -(-whole // _PARTS)))
+            step = rows_per_part * unit
         for start in range(0, file.extent, step):
-            stop = min(start + step, file.extent)
-            parts.append(Part(len(parts), file.path, start, stop))
+            parts.append(Part(len(parts), file.path, start, min(start + step, file.extent)))
     return parts
 
 
-def _files_of(path: str) -> Iterator[SourceFile]:
-    system, inside = opened(path)
+def _files_at(path: str) -> Iterator[InputFile]:
+    system, inside = open_filesystem(path)
+    # Arrow lists paths within a file system; the part before them leads back to addresses.
     prefix = path[: len(path) - len(inside)] if "://" in path and path.endswith(inside) else ""
     (info,) = system.get_file_info([inside])
     if info.type == fs.FileType.NotFound:
         raise DataError(f"{path} does not exist")
-    if info.type == fs.FileType.File:
-        infos = [info]
-    else:
-        selected = system.get_file_info(fs.FileSelector(inside, recursive=True))
-        infos = sorted((i for i in selected if _is_input(i, inside)), key=lambda i: i.path)
+    infos = [info]
+    if info.type != fs.FileType.File:
+        listed = system.get_file_info(fs.FileSelector(inside, recursive=True))
+        infos = sorted((i for i in listed if _is_input(i, inside)), key=lambda i: i.path)
         if not infos:
-            raise DataError(f"{path} has no {', '.join(PARQUET + JSON_LINES)} in it")
-    for each in infos:
-        yield _source(system, each, f"{prefix}{each.path}")
+            raise DataError(f"{path} has no {', '.join(PARQUET + JSON_LINES)} file in it")
+    for info in infos:
+        yield _input_file(system, info, f"{prefix}{info.path}")
 
 
 def _is_input(info: fs.FileInfo, folder: str) -> bool:
-    inner = info.path.removeprefix(folder).strip("/").split("/")
-    hidden = any(name.startswith(("_", ".")) for name in inner)
-    known = info.path.lower().endswith(PARQUET + JSON_LINES)
-    return info.type == fs.FileType.File and known and not hidden
+    names = info.path.removeprefix(folder).strip("/").split("/")
+    is_hidden = any(name.startswith(("_", ".")) for name in names)
+    is_known = info.path.lower().endswith(PARQUET + JSON_LINES)
+    return info.type == fs.FileType.File and is_known and not is_hidden
 
 
-def _source(system: fs.FileSystem, info: fs.FileInfo, path: str) -> SourceFile:
-    lowered = info.path.lower()
-    if lowered.endswith(JSON_LINES):
-        return SourceFile(path, info.size, None)
-    if not lowered.endswith(PARQUET):
-        raise DataError(f"{path} is neither Parquet ({', '.join(PARQUET)}) nor JSON lines (.jsonl)")
+def _input_file(system: fs.FileSystem, info: fs.FileInfo, path: str) -> InputFile:
+    if info.path.lower().endswith(JSON_LINES):
+        return InputFile(path, info.size, None)
+    if not info.path.lower().endswith(PARQUET):
+        kinds = f"Parquet ({', '.join(PARQUET)}) or JSON lines ({', '.join(JSON_LINES)})"
+        raise DataError(f"{path}: the file must be {kinds}")
     try:
         with system.open_input_file(info.path) as file:
-            return SourceFile(path, info.size, pq.read_metadata(file).num_rows)
+            return InputFile(path, info.size, pq.read_metadata(file).num_rows)
     except pa.ArrowInvalid as error:
-        raise DataError(f"{path} is no Parquet file: {error}") from error
+        raise DataError(f"{path} is not a Parquet file: {error}") from error

@@ -1,49 +1,50 @@
-"""Running a job on this machine, part after part."""
+"""Running of an offline scoring job, part by part."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from gpurerank.errors import DataError
-from gpurerank.offline.input_files import Part, cut, list_files
-from gpurerank.offline.output_folder import Output, description
-from gpurerank.offline.row_reader import schema_of, slices
-from gpurerank.offline.row_scoring import Counts, PairsScorer, output_schema, scored
+from gpurerank.offline.input_files import Part, cut_into_parts, list_input_files
+from gpurerank.offline.output_folder import OutputFolder, describe_job
+from gpurerank.offline.row_reader import read_schema, read_slices
+from gpurerank.offline.row_scoring import Counts, output_schema, score_table
 from gpurerank.offline.score_job import ScoreJob
 from gpurerank.reranker import Reranker
+from gpurerank.types import PairScorer
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a job stands.
+class JobProgress:
+    """Progress of a job.
 
     Attributes:
-        parts: In all.
-        done: Of them, those of earlier runs included.
-        counts: What is in them.
-        new: What this run has done of that.
+        parts: Number of parts.
+        finished: Finished parts, those of earlier runs included.
+        counts: Counts of the finished parts.
+        new: Counts of this run.
     """
 
     parts: int
-    done: int
+    finished: int
     counts: Counts
     new: Counts
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What came of a job.
+class ScoreReport:
+    """Result of a job.
 
     Attributes:
-        output: The folder.
-        counts: Of the whole output.
-        new: Of this run.
-        parts: Files written in all.
-        seconds: That this run took, loading included.
+        output: The output folder.
+        counts: Counts of the whole output.
+        new: Counts of this run.
+        parts: Number of output files.
+        seconds: Duration of this run, loading included.
     """
 
     output: str
@@ -53,29 +54,29 @@ class Report:
     seconds: float
 
 
-# Scores parts, in any order, and tells the counts of each as it is written.
-Executor = Callable[["Prepared", list[Part]], Iterable[tuple[Part, Counts]]]
+# Scores parts in any order, and yields each with its counts once it is written.
+Executor = Callable[["PreparedJob", list[Part]], Iterable[tuple[Part, Counts]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A job with its input looked at; small, and may travel to another process.
+class PreparedJob:
+    """A job whose input was inspected; small enough to be sent to other processes.
 
     Attributes:
-        job: What was asked.
+        job: The job.
         schema: Columns of the input.
     """
 
     job: ScoreJob
     schema: pa.Schema
 
-    def score(self, part: Part, scorer: PairsScorer) -> Counts:
+    def score_part(self, part: Part, scorer: PairScorer) -> Counts:
         """Reads, scores and writes one part."""
         columns = self.job.columns
-        output = Output(self.job.output)
-        with output.writing(part, output_schema(self.schema, columns)) as writer:
-            for table, errors in slices(part, self.schema):
-                writer.write(*scored(table, errors, columns, scorer))
+        folder = OutputFolder(self.job.output)
+        with folder.open_part(part, output_schema(self.schema, columns)) as writer:
+            for table, errors in read_slices(part, self.schema):
+                writer.write(*score_table(table, errors, columns, scorer))
         return writer.counts
 
 
@@ -83,46 +84,47 @@ def score_files(
     job: ScoreJob,
     *,
     executor: Executor | None = None,
-    tell: Callable[[Progress], None] = lambda progress: None,
-) -> Report:
-    """Scores files of pairs; what an earlier run of the same job has written is not done again.
+    on_progress: Callable[[JobProgress], None] = lambda progress: None,
+) -> ScoreReport:
+    """Scores files of pairs; parts that an earlier run of the same job wrote are kept.
 
     Args:
-        job: What to score and where to.
-        executor: What works through the parts: None is a model in this process; ``on_ray`` of
+        job: Input, output and model.
+        executor: Scores the parts. None loads the model in this process; ``on_ray`` of
             ``gpurerank.cluster.job`` makes one for a cluster.
-        tell: Called at the start and after each part.
+        on_progress: Called at the start and after each part.
 
     Raises:
-        InputError: An option is wrong, or the output holds something else.
-        DataError: The input is missing, broken, or without a column that is needed.
-        GPURerankError: The model failed in a way that no row is the cause of; what is written
-            stays, and the same call goes on.
+        InputError: An option is wrong, or the output folder holds something else.
+        DataError: The input is missing, damaged, or lacks a column.
+        GPURerankError: The model failed and no row caused it. What is written stays, and the same
+            call continues.
     """
     started = time.monotonic()
-    job = job.checked()
-    files = list_files(job.inputs)
-    schema = schema_of(files, job.columns)
-    parts = cut(files, job.rows_per_part)
+    job.check()
+    # An error must be seen: with "keep_order" the input order would be written as scores.
+    job = replace(job, inputs=tuple(job.inputs), model=replace(job.model, on_error="raise"))
+    files = list_input_files(job.inputs)
+    schema = read_schema(files, job.columns)
+    parts = cut_into_parts(files, job.rows_per_part)
     if not parts:
         raise DataError("the input has no rows")
-    output = Output(job.output)
-    output.claim(description(job, files, parts))
-    done = output.done(parts)
-    before = sum(done.values(), Counts())
-    new = Counts()
-    tell(Progress(len(parts), len(done), before, new))
-    todo = [part for part in parts if part.number not in done]
-    if todo:
-        finished = len(done)
-        for _, counts in (executor or in_this_process)(Prepared(job, schema), todo):
-            new, finished = new + counts, finished + 1
-            tell(Progress(len(parts), finished, before + new, new))
-    return Report(job.output, before + new, new, len(parts), time.monotonic() - started)
+    folder = OutputFolder(job.output)
+    folder.claim(describe_job(job, files, parts))
+    earlier = folder.finished_parts(parts)
+    counts, new = sum(earlier.values(), Counts()), Counts()
+    on_progress(JobProgress(len(parts), len(earlier), counts, new))
+    remaining = [part for part in parts if part.number not in earlier]
+    if remaining:
+        results = (executor or score_in_process)(PreparedJob(job, schema), remaining)
+        for finished, (_, part_counts) in enumerate(results, len(earlier) + 1):
+            counts, new = counts + part_counts, new + part_counts
+            on_progress(JobProgress(len(parts), finished, counts, new))
+    return ScoreReport(job.output, counts, new, len(parts), time.monotonic() - started)
 
 
-def in_this_process(prepared: Prepared, parts: list[Part]) -> Iterator[tuple[Part, Counts]]:
+def score_in_process(prepared: PreparedJob, parts: list[Part]) -> Iterator[tuple[Part, Counts]]:
     """Scores parts with a model in this process."""
     with Reranker.from_options(prepared.job.model) as reranker:
         for part in parts:
-            yield part, prepared.score(part, reranker)
+            yield part, prepared.score_part(part, reranker)

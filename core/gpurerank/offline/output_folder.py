@@ -1,4 +1,4 @@
-"""The folder that a job writes: a file a part, each there as a whole or not at all."""
+"""The output folder of a job: one file per part, each complete or absent."""
 
 from __future__ import annotations
 
@@ -13,108 +13,120 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from gpurerank.errors import DataError, InputError, ScoringError
-from gpurerank.offline.input_files import Part, SourceFile, opened
+from gpurerank.offline.input_files import InputFile, Part, open_filesystem
 from gpurerank.offline.row_scoring import Counts
 from gpurerank.offline.score_job import ScoreJob
 
-_ABOUT = "_job.json"
-_COUNTS = b"gpurerank"
-# Hidden, by their first character, from those who read the folder.
+_DESCRIPTION_FILE = "_job.json"
+_COUNTS_KEY = b"gpurerank"
+# Unfinished files begin with a dot as well: readers of a Parquet folder skip those.
 _UNFINISHED = ".unfinished"
-_LIVES = 3
+_MAX_ATTEMPTS = 3
 
 
-class Output:
-    """The output of a job.
+class OutputFolder:
+    """The output folder of a job, local or remote.
 
     Args:
-        path: The folder.
+        path: Path or address of the folder.
     """
 
     def __init__(self, path: str) -> None:
-        self._system, self._folder = opened(path)
+        self._system, self._folder = open_filesystem(path)
         self._path = path
 
-    def claim(self, about: dict[str, Any]) -> None:
-        """Makes the folder, or finds that it is of this very job.
+    def claim(self, description: dict[str, Any]) -> None:
+        """Creates the folder, or checks that it belongs to the same job.
 
         Args:
-            about: What the job is made of; see ``description``.
+            description: What decides the output, from ``describe_job``.
 
         Raises:
-            InputError: The folder holds something else.
+            InputError: The folder holds anything else.
         """
-        described = json.dumps(about, indent=1, sort_keys=True)
-        if self._exists(_ABOUT):
-            with self._system.open_input_file(self._inside(_ABOUT)) as file:
-                before = json.loads(file.read())
-            if before != json.loads(described):
-                differ = ", ".join(sorted(k for k in {*before, *about} if _other(before, about, k)))
+        text = json.dumps(description, indent=1, sort_keys=True)
+        current, names = json.loads(text), self._names()
+        if _DESCRIPTION_FILE in names:
+            with self._system.open_input_file(self._inside(_DESCRIPTION_FILE)) as file:
+                recorded = json.loads(file.read())
+            keys = sorted({*recorded, *current})
+            changed = [key for key in keys if recorded.get(key) != current.get(key)]
+            if changed:
                 raise InputError(
-                    f"{self._path} was begun with other {differ}: give another output, or the same"
-                    " input, model and columns to go on"
+                    f"{self._path} holds the output of a job with other {', '.join(changed)}: give"
+                    " another output folder, or the same input, model and columns to continue"
                 )
             return
-        if self._names():
-            raise InputError(f"{self._path} is not empty and no job's: give another output")
+        if names:
+            raise InputError(
+                f"{self._path} is not empty and holds no output of a job: give another output"
+                " folder"
+            )
         self._system.create_dir(self._folder, recursive=True)
-        self._write(_ABOUT, described.encode())
+        with self._system.open_output_stream(self._inside(_DESCRIPTION_FILE)) as file:
+            file.write(text.encode())
 
-    def done(self, parts: Iterable[Part]) -> dict[int, Counts]:
-        """What is written of the parts, by number; half-written files are removed.
+    def finished_parts(self, parts: Iterable[Part]) -> dict[int, Counts]:
+        """Reads the counts of the parts that are written, by number; deletes unfinished files.
 
         Raises:
-            DataError: A file cannot be read.
+            DataError: A file of a part is damaged.
         """
         names = self._names()
         for name in names:
             if name.endswith(_UNFINISHED):
                 self._system.delete_file(self._inside(name))
-        return {part.number: self._counts(part) for part in parts if part.name in names}
+        return {part.number: self._read_counts(part) for part in parts if part.name in names}
 
-    def writing(self, part: Part, schema: pa.Schema) -> PartWriter:
-        """A writer of a part.
+    def open_part(self, part: Part, schema: pa.Schema) -> PartWriter:
+        """Opens a writer for a part.
 
         Raises:
-            ScoringError: Since ``done`` was called the part has ended every process that began it.
+            ScoringError: Every process that started the part ended in it.
         """
-        # Ray Data begins a task anew as often as its process dies, and says nothing.
-        begun = [self._inside(f".{part.name}.{life}{_UNFINISHED}") for life in range(_LIVES)]
-        infos = self._system.get_file_info(begun)
-        free = [info.path for info in infos if info.type == fs.FileType.NotFound]
-        if not free:
+        # Ray Data restarts the task of a dead process without limit, so attempts are counted here:
+        # each one leaves its own unfinished file until ``finished_parts`` deletes them.
+        paths = [self._inside(f".{part.name}.{n}{_UNFINISHED}") for n in range(_MAX_ATTEMPTS)]
+        infos = self._system.get_file_info(paths)
+        unused = [info.path for info in infos if info.type == fs.FileType.NotFound]
+        if not unused:
             raise ScoringError(
-                f"{part.name} ended its process {_LIVES} times, at {part.path} from {part.start:,};"
-                " too little memory is the usual reason: lower max_length, or give replicas more"
+                f"{part.name} ended its process {_MAX_ATTEMPTS} times; it begins at {part.start:,}"
+                f" in {part.path}. The usual reason is too little memory: lower max_length, or give"
+                " each replica more memory"
             )
-        return PartWriter(self._system, free[0], self._inside(part.name), schema)
+        return PartWriter(self._system, unused[0], self._inside(part.name), schema)
 
-    def _counts(self, part: Part) -> Counts:
+    def _read_counts(self, part: Part) -> Counts:
         try:
             with self._system.open_input_file(self._inside(part.name)) as file:
                 metadata = pq.read_metadata(file).metadata or {}
         except pa.ArrowInvalid as error:
-            raise DataError(f"{part.name} in {self._path} is broken; delete it: {error}") from error
-        return Counts(**json.loads(metadata.get(_COUNTS, b"{}")))
+            raise DataError(
+                f"{part.name} in {self._path} is damaged; delete it to score it again: {error}"
+            ) from error
+        return Counts(**json.loads(metadata.get(_COUNTS_KEY, b"{}")))
 
     def _names(self) -> set[str]:
         selector = fs.FileSelector(self._folder, allow_not_found=True)
-        return {info.base_name for info in self._system.get_file_info(selector)}
-
-    def _exists(self, name: str) -> bool:
-        (info,) = self._system.get_file_info([self._inside(name)])
-        return bool(info.type == fs.FileType.File)
+        try:
+            return {info.base_name for info in self._system.get_file_info(selector)}
+        except NotADirectoryError as error:
+            raise InputError(f"{self._path} is a file: give an output folder") from error
 
     def _inside(self, name: str) -> str:
         return f"{self._folder.rstrip('/')}/{name}"
 
-    def _write(self, name: str, content: bytes) -> None:
-        with self._system.open_output_stream(self._inside(name)) as file:
-            file.write(content)
-
 
 class PartWriter:
-    """Writes a part to a file that takes its name when it is whole; a context manager."""
+    """A context manager that writes a part; the file gets its name once it is complete.
+
+    Args:
+        system: File system of the output.
+        unfinished: Path while the part is written.
+        path: Path of the complete file.
+        schema: Columns of the output.
+    """
 
     def __init__(
         self, system: fs.FileSystem, unfinished: str, path: str, schema: pa.Schema
@@ -127,7 +139,7 @@ class PartWriter:
         self.counts = Counts()
 
     def write(self, table: pa.Table, counts: Counts) -> None:
-        """Adds rows."""
+        """Appends rows."""
         self._writer.write_table(table)
         self.counts += counts
 
@@ -136,7 +148,7 @@ class PartWriter:
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
-            self._writer.add_key_value_metadata({_COUNTS: json.dumps(asdict(self.counts))})
+            self._writer.add_key_value_metadata({_COUNTS_KEY: json.dumps(asdict(self.counts))})
         self._writer.close()
         self._file.close()
         if kind is None:
@@ -145,8 +157,8 @@ class PartWriter:
             self._system.delete_file(self._unfinished)
 
 
-def description(job: ScoreJob, files: list[SourceFile], parts: list[Part]) -> dict[str, Any]:
-    """What decides the output: a job that differs in it may not go on in its place."""
+def describe_job(job: ScoreJob, files: list[InputFile], parts: list[Part]) -> dict[str, Any]:
+    """Describes what decides the output; another job must not continue in the same folder."""
     model = asdict(job.model)
     for name in ("cache", "base_url", "api_key", "on_error", "timeout_s", "device"):
         del model[name]
@@ -157,7 +169,3 @@ def description(job: ScoreJob, files: list[SourceFile], parts: list[Part]) -> di
         "columns": asdict(job.columns),
         "model": model,
     }
-
-
-def _other(before: dict[str, Any], now: dict[str, Any], key: str) -> bool:
-    return bool(before.get(key) != json.loads(json.dumps(now.get(key))))

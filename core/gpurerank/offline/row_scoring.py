@@ -1,10 +1,11 @@
-"""Scoring rows: those that cannot be scored get their error and stop nobody else."""
+"""Scoring of rows: a row that cannot be scored gets an error and does not stop the others."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from itertools import islice
+from typing import Any
 
 import pyarrow as pa
 
@@ -13,24 +14,17 @@ from gpurerank.offline.row_reader import passages_column
 from gpurerank.offline.score_job import Columns
 from gpurerank.ranking import logit_of
 from gpurerank.request import check_query, check_texts
-
-
-class PairsScorer(Protocol):
-    """What scores pairs: a Reranker, or a stand-in of its shape."""
-
-    def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """One score in [0, 1] for each pair."""
-        ...
+from gpurerank.types import PairScorer
 
 
 @dataclass(slots=True)
 class Row:
-    """A row on its way.
+    """A row that is being scored.
 
     Attributes:
-        pairs: What is scored; one, or one for each candidate.
-        scores: One for each pair, once they are known.
-        error: Why there are none.
+        pairs: One pair, or one per candidate.
+        scores: One score per pair, in [0, 1]; None before scoring and after an error.
+        error: Why there are no scores.
     """
 
     pairs: list[tuple[str, str]] = field(default_factory=list)
@@ -40,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was done: rows, those of them that failed, and pairs scored."""
+    """Numbers of rows, of rows with an error among them, and of scored pairs."""
 
     rows: int = 0
     failed: int = 0
@@ -50,94 +44,85 @@ class Counts:
         return Counts(self.rows + other.rows, self.failed + other.failed, self.pairs + other.pairs)
 
 
-def scored(
-    table: pa.Table, errors: Sequence[str | None], columns: Columns, scorer: PairsScorer
+def score_table(
+    table: pa.Table, read_errors: Sequence[str | None], columns: Columns, scorer: PairScorer
 ) -> tuple[pa.Table, Counts]:
-    """The table with its scores.
+    """Appends the columns of scores, logits and errors to a table.
 
     Args:
-        table: Rows as they were read.
-        errors: What was wrong in reading each, if anything.
-        columns: Their names.
-        scorer: What scores.
+        table: Rows as read.
+        read_errors: For each row, why it could not be read, or None.
+        columns: Column names.
+        scorer: Scores pairs, in [0, 1].
 
     Raises:
-        GPURerankError: What no other row would escape, such as a lost device.
+        GPURerankError: A failure that no row caused, such as a lost device.
     """
-    passages = passages_column(table.schema, columns)
-    queries, texts = table[columns.query].to_pylist(), table[passages].to_pylist()
-    many = passages == columns.candidates
-    rows = [_row(*each, many=many) for each in zip(queries, texts, errors, strict=True)]
-    _score([row for row in rows if row.error is None], scorer)
+    column = passages_column(table.schema, columns)
+    is_list = column == columns.candidates
+    queries, passages = table[columns.query].to_pylist(), table[column].to_pylist()
+    rows = [
+        _make_row(query, value, error, is_list=is_list)
+        for query, value, error in zip(queries, passages, read_errors, strict=True)
+    ]
+    _score_rows([row for row in rows if row.error is None], scorer)
     counts = Counts(
-        len(rows),
-        sum(row.error is not None for row in rows),
-        sum(len(r.scores or ()) for r in rows),
+        rows=len(rows),
+        failed=sum(row.error is not None for row in rows),
+        pairs=sum(len(row.scores or ()) for row in rows),
     )
-    kept = table.drop_columns([columns.query, passages]) if columns.drop_text else table
-    return _with_scores(kept, rows, columns.prefix, many=many), counts
+    return _append_columns(table, rows, columns), counts
 
 
 def output_schema(schema: pa.Schema, columns: Columns) -> pa.Schema:
-    """What the output of an input has."""
-    many = passages_column(schema, columns) == columns.candidates
-    return _with_scores(
-        schema.empty_table().drop_columns(
-            [columns.query, passages_column(schema, columns)] if columns.drop_text else []
-        ),
-        [],
-        columns.prefix,
-        many=many,
-    ).schema
+    """The columns of the output for an input with these columns."""
+    return _append_columns(schema.empty_table(), [], columns).schema
 
 
-def _row(query: Any, passages: Any, error: str | None, *, many: bool) -> Row:
+def _make_row(query: Any, passages: Any, error: str | None, *, is_list: bool) -> Row:
     if error is not None:
         return Row(error=error)
     if passages is None:
-        return Row(error=f"the {'candidates are' if many else 'passage is'} null")
+        return Row(error=f"the {'candidates are' if is_list else 'passage is'} null")
     try:
         check_query(query)
-        listed = check_texts(passages if many else [passages], "passage")
-    except InputError as wrong:
-        return Row(error=str(wrong))
-    return Row([(query, passage) for passage in listed])
+        texts = check_texts(passages if is_list else [passages], "passage")
+    except InputError as input_error:
+        return Row(error=str(input_error))
+    return Row([(query, text) for text in texts])
 
 
-def _score(rows: list[Row], scorer: PairsScorer) -> None:
-    """Scores rows together; halves them where that fails, down to the one that does."""
+def _score_rows(rows: list[Row], scorer: PairScorer) -> None:
+    """Scores rows together; after a failure it halves them until the failing row is alone."""
     pairs = [pair for row in rows for pair in row.pairs]
-    if not pairs:
-        for row in rows:
-            row.scores = []
-        return
     try:
-        found = scorer.score_pairs(pairs)
+        scores = iter(scorer.score_pairs(pairs) if pairs else [])
     except (DeviceError, RemoteError):
-        # Not the fault of any row.
-        raise
+        raise  # no row caused it
     except ScoringError as error:
         if len(rows) == 1:
             rows[0].error = f"{type(error).__name__}: {error}"
             return
-        for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
-            _score(half, scorer)
+        middle = len(rows) // 2
+        _score_rows(rows[:middle], scorer)
+        _score_rows(rows[middle:], scorer)
         return
-    start = 0
     for row in rows:
-        row.scores = found[start : start + len(row.pairs)]
-        start += len(row.pairs)
+        row.scores = list(islice(scores, len(row.pairs)))
 
 
-def _with_scores(table: pa.Table, rows: list[Row], prefix: str, *, many: bool) -> pa.Table:
+def _append_columns(table: pa.Table, rows: list[Row], columns: Columns) -> pa.Table:
+    column = passages_column(table.schema, columns)
+    is_list = column == columns.candidates
+    if columns.drop_text:
+        table = table.drop_columns([columns.query, column])
     scores = [row.scores if row.error is None else None for row in rows]
-    logits = [None if found is None else [logit_of(score) for score in found] for found in scores]
-    number = pa.float64()
+    logits = [None if row is None else [logit_of(score) for score in row] for row in scores]
     for name, values in (("score", scores), ("logit", logits)):
-        column = (
-            pa.array(values, pa.list_(number))
-            if many
-            else pa.array([None if v is None else v[0] for v in values], number)
-        )
-        table = table.append_column(f"{prefix}{name}{'s' if many else ''}", column)
-    return table.append_column(f"{prefix}error", pa.array([r.error for r in rows], pa.string()))
+        if is_list:
+            array = pa.array(values, pa.list_(pa.float64()))
+        else:
+            array = pa.array([None if row is None else row[0] for row in values], pa.float64())
+        table = table.append_column(f"{columns.prefix}{name}{'s' if is_list else ''}", array)
+    errors = pa.array([row.error for row in rows], pa.string())
+    return table.append_column(f"{columns.prefix}error", errors)
