@@ -1,4 +1,4 @@
-"""``gpurerank eval`` as a person uses it: on a folder, with mistakes, and with bad data."""
+"""``gpurerank eval``: on a folder, with invalid options, and with problems in the data."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ def written(output: Path) -> tuple[dict[str, object], str]:
     return json.loads(report.read_text()), page.read_text()
 
 
-def test_a_folder_alone_is_enough(
+def test_a_folder_is_the_only_argument_needed(
     folder: Path, tmp_path: Path, here: InProcess, embedded: Reranker, bi_encoder: BiEncoder
 ) -> None:
-    status, told, progress = here("eval", str(folder), "-o", str(tmp_path / "out"))
+    status, tables, progress = here("eval", str(folder), "-o", str(tmp_path / "out"))
     assert status == 0, progress
     for contender in ("BM25", "bi-encoder", "cross-encoder", "cascade:20", "rrf"):
-        assert contender in told
-    assert "cannot tell" in told
+        assert contender in tables
+    assert "cannot show" in tables
     assert "bi-encoder embedded" in progress
-    found, page = written(tmp_path / "out")
-    assert found["first_stage"] == "BM25"
-    assert found["settings"]["language"] == "english"
-    assert "passages embedded ahead" in told
-    assert "<h1>This data cannot tell" in page
-    # By hand: the same candidates, the public class, and ir-measures.
+    evaluation, page = written(tmp_path / "out")
+    assert evaluation["first_stage"] == "BM25"
+    assert evaluation["settings"]["language"] == "english"
+    assert "passages embedded ahead" in tables
+    assert "<h1>This data cannot show" in page
+    # The same candidates, ranked by the public class and measured by ir-measures.
     qrels = {i: {answer: 1} for i, (_, answer) in QUESTIONS.items()}
     run = {}
     for identifier, (question, _) in QUESTIONS.items():
@@ -66,7 +66,7 @@ def test_a_folder_alone_is_enough(
         ranked = embedded.rank(question, [FACTS[i] for i in ids])
         run[identifier] = {ids[p.index]: -float(p.rank) for p in ranked}
     expected = ir_measures.calc_aggregate([ir_measures.nDCG @ 10], qrels, run)
-    points = {(p["contender"], p["depth"]): p for p in found["points"]}  # type: ignore[attr-defined]
+    points = {(p["contender"], p["depth"]): p for p in evaluation["points"]}  # type: ignore[attr-defined]
     (depth,) = {depth for _, depth in points}
     mean = points["cross-encoder", depth]["quality"]["mean"]
     assert mean == pytest.approx(expected[ir_measures.nDCG @ 10])
@@ -78,12 +78,12 @@ def append(path: Path, text: str) -> None:
 
 def candidates(folder: Path, query_id: str) -> list[str]:
     from gpurerank.collection import Collection
-    from gpurerank.evaluation.first_stage import bm25
+    from gpurerank.evaluation.first_stage import search_bm25
 
-    return bm25(Collection.read(folder, "test"), [query_id], 50)[query_id]
+    return search_bm25(Collection.read(folder, "test"), [query_id], 50)[query_id]
 
 
-def test_what_is_asked_for_is_done(
+def test_options_select_the_first_stage_depths_contenders_and_sample(
     folder: Path, tmp_path: Path, here: InProcess, embedded: Reranker, bi_encoder: BiEncoder
 ) -> None:
     arguments = (
@@ -97,7 +97,7 @@ def test_what_is_asked_for_is_done(
         "2",
     )
     output = tmp_path / "out"
-    asked = (
+    command = (
         *arguments,
         "-o",
         str(output),
@@ -108,20 +108,20 @@ def test_what_is_asked_for_is_done(
         "--queries",
         "3",
     )
-    status, told, progress = here(*asked)
+    status, tables, progress = here(*command)
     assert status == 0, progress
-    assert "3 queries of 4, drawn at random" in told
+    assert "3 queries of 4, drawn at random" in tables
     assert "embedding documents" in progress
-    found, _ = written(output)
-    assert (found["first_stage"], found["depths"]) == ("bi-encoder", [2, 4])
-    assert "language" not in found["settings"]
-    assert [each["name"] for each in found["contenders"]] == ["cross-encoder", "cascade:2"]  # type: ignore[attr-defined]
-    again = here(*asked)
+    evaluation, _ = written(output)
+    assert (evaluation["first_stage"], evaluation["depths"]) == ("bi-encoder", [2, 4])
+    assert "language" not in evaluation["settings"]
+    assert [record["name"] for record in evaluation["contenders"]] == ["cross-encoder", "cascade:2"]  # type: ignore[attr-defined]
+    again = here(*command)
     assert again[0] == 0
     assert len(list(output.glob("*.html"))) in (1, 2), "the same second writes the same file"
 
 
-def test_candidates_come_from_a_run_and_faults_are_told(
+def test_candidates_come_from_a_run_and_problems_are_reported(
     folder: Path, tmp_path: Path, here: InProcess, embedded: Reranker
 ) -> None:
     append(folder / "qrels" / "test.tsv", "q1\tgone\t1\nq9\trun\t1\nq4\n")
@@ -131,32 +131,34 @@ def test_candidates_come_from_a_run_and_faults_are_told(
         "q1 Q0 fox 1 2.0 t\nq1 Q0 run 2 1.0 t\nq2 Q0 merge 1 1.0 t\nq2 Q0 nowhere 2 1 t\n"
     )
     output = tmp_path / "out"
-    status, told, progress = here(
+    status, tables, progress = here(
         "eval", str(folder), "--run", str(run), "-o", str(output), "-c", "cross-encoder"
     )
     assert status == 0, progress
-    for said in (
-        "the data has faults",
+    for problem in (
+        "the data has problems",
         "document id that stands twice",
         "judgement of a document that is not there",
         "judgement for a query that is not there",
         "malformed line",
-        "run's document that is not there",
-        "query for which nothing was found",
+        "document of the run that is not in the corpus",
+        "query without a candidate",
     ):
-        assert said in " ".join(progress.split()), said
-    assert "mine.run" in told
-    found, page = written(output)
-    order = [query["id"] for query in found["queries"]]  # type: ignore[attr-defined]
-    for point in found["points"]:  # type: ignore[attr-defined]
+        assert problem in " ".join(progress.split()), problem
+    assert "mine.run" in tables
+    evaluation, page = written(output)
+    order = [query["id"] for query in evaluation["queries"]]  # type: ignore[attr-defined]
+    for point in evaluation["points"]:  # type: ignore[attr-defined]
         values = dict(zip(order, point["values"]["Success@1"], strict=True))
         assert values == {"q1": 1.0, "q2": 1.0, "q3": 0.0, "q4": 0.0}
-    assert "The data has faults" in page
+    assert "Problems in the data" in page
 
 
-def test_mistakes_are_one_line(folder: Path, tmp_path: Path, here: InProcess) -> None:
+def test_an_invalid_option_is_reported_in_one_line(
+    folder: Path, tmp_path: Path, here: InProcess
+) -> None:
     (tmp_path / "file").write_text("")
-    for arguments, said in (
+    for arguments, message in (
         (["/no/such/folder"], "corpus.jsonl: cannot be read"),
         ([str(folder), "--split", "dev"], "no such split; there is test"),
         ([str(folder), "--first-stage", "solr"], "--first-stage is 'solr'"),
@@ -170,30 +172,30 @@ def test_mistakes_are_one_line(folder: Path, tmp_path: Path, here: InProcess) ->
         ([str(folder), "--device", "cuda:9"], "cuda:9"),
         ([str(folder), "-o", str(tmp_path / "file" / "x")], "the output folder"),
     ):
-        status, told, progress = here(
+        status, tables, progress = here(
             "eval", *arguments, *([] if "-o" in arguments else ["-o", str(tmp_path / "out")])
         )
         error = progress.strip().splitlines()[-1]
         assert status == 1, arguments
-        assert said in error
+        assert message in error
         assert error.startswith("gpurerank: ")
-        assert not told
+        assert not tables
         assert "Traceback" not in progress
 
 
-def test_ctrl_c_before_anything_is_finished_says_so(
+def test_ctrl_c_before_any_result_writes_no_report(
     folder: Path, tmp_path: Path, here: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gpurerank.evaluation import command
+    from gpurerank.evaluation import folder_evaluation
 
-    def pressed(*_: object) -> None:
+    def press_ctrl_c(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "bm25", pressed)
-    status, told, progress = here("eval", str(folder), "-o", str(tmp_path / "out"))
+    monkeypatch.setattr(folder_evaluation, "search_bm25", press_ctrl_c)
+    status, tables, progress = here("eval", str(folder), "-o", str(tmp_path / "out"))
     assert status == 130
     assert "interrupted before the first queries were finished" in progress
-    assert not told
+    assert not tables
     assert not list((tmp_path / "out").iterdir())
 
 

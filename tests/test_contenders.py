@@ -1,27 +1,37 @@
-"""Contenders as texts: what is read, told in words and written as Python."""
+"""Contender specifications: parsed, described in words and written as Python code."""
 
 from __future__ import annotations
 
 import pytest
 
 from gpurerank import InputError
-from gpurerank.evaluation.contenders import CascadeOf, FusionOf, Stage, default_specs, parse
-from gpurerank.evaluation.wording import as_python, described, imports
+from gpurerank.evaluation.contender_descriptions import (
+    describe_contender,
+    import_line,
+    python_expression,
+)
+from gpurerank.evaluation.contender_specs import (
+    CascadePlan,
+    FusionPlan,
+    Stage,
+    default_specs,
+    parse_contender,
+)
 
 
-def test_contenders_are_read() -> None:
+def test_specifications_are_parsed_to_plans() -> None:
     model, bi = Stage("cross-encoder", "m"), Stage("bi-encoder", "embedded")
-    read = {spec: parse(spec, "m").plan for spec in PLANS}
-    assert read["cross-encoder"] == model
-    assert read["cross-encoder:a/b"] == Stage("cross-encoder", "a/b")
-    assert read["http://host:8000/x"] == Stage("server", "http://host:8000/x")
-    assert read["cascade"] == CascadeOf(bi, model, 20)
-    assert read["cascade:7:bi-encoder:b+https://h"] == CascadeOf(
+    plans = {spec: parse_contender(spec, "m").plan for spec in PLANS}
+    assert plans["cross-encoder"] == model
+    assert plans["cross-encoder:a/b"] == Stage("cross-encoder", "a/b")
+    assert plans["http://host:8000/x"] == Stage("server", "http://host:8000/x")
+    assert plans["cascade"] == CascadePlan(bi, model, 20)
+    assert plans["cascade:7:bi-encoder:b+https://h"] == CascadePlan(
         Stage("bi-encoder", "b"), Stage("server", "https://h"), 7
     )
-    assert read["rrf"] == FusionOf(((bi, 1.0), (model, 1.0)), "reciprocal", 1.0)
-    assert read["rrf:first-stage+cross-encoder"] == FusionOf(((model, 1.0),), "reciprocal", 1.0)
-    assert read["weighted:bi-encoder=0.3+cross-encoder:a/b=2"] == FusionOf(
+    assert plans["rrf"] == FusionPlan(((bi, 1.0), (model, 1.0)), "reciprocal", 1.0)
+    assert plans["rrf:first-stage+cross-encoder"] == FusionPlan(((model, 1.0),), "reciprocal", 1.0)
+    assert plans["weighted:bi-encoder=0.3+cross-encoder:a/b=2"] == FusionPlan(
         ((bi, 0.3), (Stage("cross-encoder", "a/b"), 2.0)), "weighted", 0.0
     )
 
@@ -45,16 +55,16 @@ PLANS = {
 }
 
 
-def test_a_contender_is_told_as_python_and_in_words() -> None:
+def test_a_contender_has_a_description_and_python_code() -> None:
     for spec, expression in PLANS.items():
-        contender = parse(spec, "m")
-        assert as_python(contender) == expression
-        for name in imports(contender).removeprefix("from gpurerank import ").split(", "):
+        contender = parse_contender(spec, "m")
+        assert python_expression(contender) == expression
+        for name in import_line(contender).removeprefix("from gpurerank import ").split(", "):
             assert name in expression
-        assert described(contender)
+        assert describe_contender(contender)
 
 
-NO_CONTENDERS = (
+INVALID_SPECS = (
     "",
     "bm25",
     "cascade:0",
@@ -71,12 +81,19 @@ NO_CONTENDERS = (
 )
 
 
-def test_a_contender_that_is_none_is_told_the_forms() -> None:
-    for spec in NO_CONTENDERS:
+def test_an_invalid_specification_raises_with_the_valid_forms() -> None:
+    for spec in INVALID_SPECS:
         with pytest.raises(InputError, match=r"it must be bi-encoder\[:MODEL\]"):
-            parse(spec, "m")
+            parse_contender(spec, "m")
 
 
-def test_a_bi_encoder_first_stage_leaves_nothing_to_a_bi_encoder() -> None:
-    assert default_specs(dense=False) == ["bi-encoder", "cross-encoder", "cascade:20", "rrf"]
-    assert not any("bi-encoder" in spec or "cascade" in spec for spec in default_specs(dense=True))
+def test_a_bi_encoder_first_stage_is_not_compared_with_a_bi_encoder() -> None:
+    assert default_specs(dense_first_stage=False) == [
+        "bi-encoder",
+        "cross-encoder",
+        "cascade:20",
+        "rrf",
+    ]
+    assert not any(
+        "bi-encoder" in spec or "cascade" in spec for spec in default_specs(dense_first_stage=True)
+    )

@@ -1,48 +1,51 @@
-"""The report: readable, self-contained, and safe whatever the data holds."""
+"""The HTML report, the tables and the JSON: complete, self-contained, and safe for any data."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import playwright.sync_api
 import pytest
 from rich.console import Console
 
 from gpurerank import Reranker
 from gpurerank.evaluation import EvalOptions, Evaluation, QuerySet, evaluate, write_page
-from gpurerank.evaluation.figures import duration, probability, signed
-from gpurerank.evaluation.labels import Labels
-from gpurerank.evaluation.latency import Timing
-from gpurerank.evaluation.page import render_page
-from gpurerank.evaluation.queries import Candidate, JudgedQuery
-from gpurerank.evaluation.svg import Scale, element
-from gpurerank.evaluation.tables import fault_lines, render
+from gpurerank.evaluation.html_report import render_page
+from gpurerank.evaluation.number_format import format_change, format_duration, format_p_value
+from gpurerank.evaluation.query_latency import Timing
+from gpurerank.evaluation.query_set import Candidate, JudgedQuery
+from gpurerank.evaluation.terminal_report import data_issue_lines, render_tables
 from gpurerank.faults import Fault
 from tests.conftest import WordOverlap
-from tests.made_up import Listwise, Opposite, query_set
+from tests.query_sets import Listwise, ReversedOverlap, query_set
 
 HOSTILE = "<script>alert('x')</script> & \"quotes\" </style> {{ 7 * 7 }} <img src=x onerror=y>"
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
 
+CHROMIUM = shutil.which("chromium")
+
+
 class Checker(HTMLParser):
-    """Checks that every element is closed, and collects elements and attributes."""
+    """Checks that every element is closed; collects elements, attributes and text."""
 
     def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)
         self.open: list[str] = []
-        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.text: list[str] = []
         self.feed(page)
         self.close()
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
         if tag not in VOID:
             self.open.append(tag)
 
@@ -69,129 +72,180 @@ def hostile(count: int = 40) -> QuerySet:
 
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
-    """Three contenders at three depths: one good, one harmful, one that neither helps nor harms."""
+    """Three contenders at three depths: one helps, one hurts, one does neither."""
     contenders = {
         "good": Reranker.from_scorer(WordOverlap(), name="good"),
-        "harmful": Reranker.from_scorer(Opposite(), name="harmful"),
+        "harmful": Reranker.from_scorer(ReversedOverlap(), name="harmful"),
         "other": Listwise(),
     }
-    found = evaluate(query_set(60), contenders, EvalOptions(depth=8, depths=(2, 4)))
-    found.points = [
-        replace(p, latency=Timing([p.depth * 1.5] * 20), latency_anew=Timing([p.depth * 9.0] * 3))
-        for p in found.points
+    result = evaluate(query_set(60), contenders, EvalOptions(depth=8, depths=(2, 4)))
+    result.points = [
+        replace(
+            point,
+            latency=Timing([point.depth * 1.5] * 20),
+            latency_with_embedding=Timing([point.depth * 9.0] * 3),
+        )
+        for point in result.points
     ]
-    return found
+    return result
 
 
-def test_the_page_is_well_formed_and_needs_nothing_beside_it(evaluation: Evaluation) -> None:
+def test_the_page_is_well_formed_and_has_no_external_asset(evaluation: Evaluation) -> None:
     page = render_page(evaluation)
     checked = Checker(page)
-    tags = [tag for tag, _ in checked.seen]
+    tags = [tag for tag, _ in checked.elements]
     assert not {"script", "link", "img", "iframe", "object", "form"} & set(tags)
-    for tag, attributes in checked.seen:
+    for tag, attributes in checked.elements:
         assert not {"src", "href", "srcset", "xlink:href"} & set(attributes), tag
         assert not any(name.startswith("on") for name in attributes), tag
     assert not re.search(r"(https?:)?//|url\(|@import", page)
     assert "default-src 'none'" in page
     assert tags.count("h1") == 1
-    assert ("html", {"lang": "en"}) in checked.seen
+    assert ("html", {"lang": "en"}) in checked.elements
+    ids = [attributes["id"] for _, attributes in checked.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
 
 
-def test_the_page_is_for_phones_dark_rooms_paper_and_keyboards(evaluation: Evaluation) -> None:
+def test_the_page_is_made_for_phones_dark_mode_print_and_keyboards(evaluation: Evaluation) -> None:
     page = render_page(evaluation)
-    for wanted in (
+    for rule in (
         "width=device-width",
         "prefers-color-scheme: dark",
         "max-width: 640px",
         "@media print",
         ":focus-visible",
     ):
-        assert wanted in page
-    seen = Checker(page).seen
-    regions = [attributes for _, attributes in seen if attributes.get("class") == "scroll"]
+        assert rule in page
+    elements = Checker(page).elements
+    regions = [attributes for _, attributes in elements if attributes.get("class") == "scroll"]
     assert regions
-    assert all(each["tabindex"] == "0" and each["aria-label"] for each in regions)
-    pictures = [attributes for tag, attributes in seen if tag == "svg"]
-    assert all(attributes["role"] == "img" for attributes in pictures)
-    drawn = [attributes["class"] for attributes in pictures]
-    assert drawn.count("wide") == drawn.count("narrow") == 4
+    assert all(region["tabindex"] == "0" and region["aria-label"] for region in regions)
+    svgs = [attributes for tag, attributes in elements if tag == "svg"]
+    charts = [svg for svg in svgs if "aria-hidden" not in svg]
+    assert len(charts) == 8
+    assert all(svg["role"] == "img" and svg["aria-label"] for svg in charts)
+    assert all(svg["class"] == "swatch" for svg in svgs if svg not in charts)
+    classes = [svg["class"] for svg in charts]
+    assert classes.count("wide") == classes.count("narrow") == 2
 
 
-def test_the_page_says_what_was_found(evaluation: Evaluation) -> None:
-    said = " ".join(" ".join(Checker(render_page(evaluation)).text).split())
-    assert evaluation.advice.headline in said
-    for each in (*evaluation.advice.reasons, *evaluation.advice.doubts):
-        assert each in said
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is missing: apt-get install it")
+def test_a_browser_shows_the_charts_in_light_and_dark_at_phone_width(
+    evaluation: Evaluation, tmp_path: Path
+) -> None:
+    write_page(evaluation, tmp_path / "report.html")
+    with playwright.sync_api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        colours = {}
+        for scheme in ("light", "dark"):
+            page = browser.new_page(
+                viewport={"width": 390, "height": 800},
+                color_scheme=scheme,  # type: ignore[arg-type]
+            )
+            messages: list[str] = []
+            page.on("console", lambda message, log=messages: log.append(message.text))
+            page.goto((tmp_path / "report.html").as_uri())
+            assert messages == [], "such as a violation of the content security policy"
+            assert page.evaluate("document.documentElement.scrollWidth") == 390
+            texts = page.locator("svg.narrow text")
+            assert texts.count() > 20
+            right_edges = texts.evaluate_all("all => all.map(t => t.getBoundingClientRect().right)")
+            assert max(right_edges) < 390
+            colours[scheme] = texts.first.evaluate("text => getComputedStyle(text).fill")
+            assert page.locator("svg.wide").first.is_hidden()
+        browser.close()
+    assert colours == {"light": "rgb(98, 106, 115)", "dark": "rgb(154, 163, 173)"}
+
+
+def test_the_page_has_the_advice_and_every_result(evaluation: Evaluation) -> None:
+    text = " ".join(" ".join(Checker(render_page(evaluation)).text).split())
+    assert evaluation.advice.headline in text
+    for sentence in (*evaluation.advice.reasons, *evaluation.advice.doubts):
+        assert sentence in text
     for point in evaluation.points:
-        assert f"{point.quality.mean:.3f}" in said
-        assert signed(point.against_first.difference) in said
+        assert f"{point.quality.mean:.3f}" in text
+        assert format_change(point.against_first.difference) in text
     for example in evaluation.examples:
-        assert example.query in said
-    assert "Rose most" in said
-    assert evaluation.hardware[0] in said
-    assert "nothing relevant" not in said
+        assert example.query in text
+    assert "Largest gains" in text
+    assert evaluation.hardware[0] in text
+    assert "no relevant passage" not in text
 
 
-def test_whatever_comes_from_data_is_escaped() -> None:
+def test_text_from_the_data_is_escaped() -> None:
     contenders = {f"<b>{HOSTILE}": Reranker.from_scorer(WordOverlap(), name="x")}
-    found = evaluate(hostile(), contenders, EvalOptions(depth=8, depths=(4,)))
-    found.notes.append(HOSTILE)
-    page = render_page(found)
+    result = evaluate(hostile(), contenders, EvalOptions(depth=8, depths=(4,)))
+    result.notes.append(HOSTILE)
+    page = render_page(result)
     checked = Checker(page)
-    assert not {"script", "img", "b2"} & {tag for tag, _ in checked.seen}
-    assert not any(name.startswith("on") for _, attributes in checked.seen for name in attributes)
+    assert not {"script", "img", "b2"} & {tag for tag, _ in checked.elements}
+    names = [name for _, attributes in checked.elements for name in attributes]
+    assert not any(name.startswith("on") for name in names)
     assert "<script" not in page
     assert "49" not in re.findall(r"\{\{.*?\}\}", page)
     assert "{{ 7 * 7 }}" in page
     assert any("<script>alert('x')</script>" in text for text in checked.text)
 
 
+def test_a_name_that_no_font_or_xml_has_is_reported_too(evaluation: Evaluation) -> None:
+    """A formula, a control character, a lone surrogate, and letters that matplotlib lacks."""
+    name = "$\\frac{1}$ \x00 \ud800 排序"
+    renamed = replace(evaluation, first_stage=name)
+    renamed.points = [replace(p, contender=name) for p in evaluation.points_of("good")]
+    renamed.contenders = [replace(evaluation.contenders[0], name=name)]
+    renamed.advice = replace(evaluation.advice, contender=name)
+    page = render_page(renamed)
+    assert "$\\frac{1}$ \ufffd \ufffd 排序</text>" in page
+
+
 def test_a_lone_surrogate_does_not_stop_the_report(tmp_path: Path) -> None:
     queries = query_set(4)
     first = replace(queries.queries[0], text="about cats \ud800")
-    found = evaluate(
+    result = evaluate(
         replace(queries, queries=(first, *queries.queries[1:])),
         {"mine": Reranker.from_scorer(WordOverlap(), name="x")},
         EvalOptions(depth=8),
     )
-    write_page(found, tmp_path / "page.html")
+    write_page(result, tmp_path / "page.html")
     page = Checker((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert any("about cats" in text for text in page.text)
-    assert json.loads(found.to_json())
+    assert json.loads(result.to_json())
 
 
-@pytest.mark.parametrize("what", ["interrupted", "untimed", "single", "nothing"])
-def test_an_incomplete_evaluation_is_shown_too(evaluation: Evaluation, what: str) -> None:
-    found = replace(evaluation, notes=["interrupted: what was finished is shown"])
-    if what == "untimed":
-        found.points = [replace(p, latency=None, latency_anew=None) for p in found.points]
-    elif what == "single":
-        found.points = [p for p in found.points if p.depth == 8]
-        found.depths = [8]
-    elif what == "nothing":
-        found.points, found.examples = [], []
-        found.advice = replace(found.advice, contender="", verdict=0)
-    page = render_page(found)
+@pytest.mark.parametrize("missing", ["queries", "latencies", "depths", "points"])
+def test_an_incomplete_evaluation_is_reported(evaluation: Evaluation, missing: str) -> None:
+    result = replace(evaluation, notes=["interrupted: the results cover some queries"])
+    if missing == "latencies":
+        result.points = [
+            replace(p, latency=None, latency_with_embedding=None) for p in result.points
+        ]
+    elif missing == "depths":
+        result.points = [p for p in result.points if p.depth == 8]
+        result.depths = [8]
+    elif missing == "points":
+        result.points, result.examples = [], []
+        result.advice = replace(result.advice, contender="", verdict=0)
+    page = render_page(result)
     Checker(page)
-    assert "interrupted: what was finished is shown" in page
-    assert list(render(found))
+    assert "interrupted: the results cover some queries" in page
+    assert list(render_tables(result))
 
 
-def test_tables_fit_a_terminal_and_hold_the_figures(evaluation: Evaluation) -> None:
+def test_tables_fit_a_terminal_and_have_every_result(evaluation: Evaluation) -> None:
     console = Console(file=io.StringIO(), width=100, color_system=None)
-    for part in render(evaluation):
+    for part in render_tables(evaluation):
         console.print(part)
-    console.print(fault_lines([Fault("a [red]fault", "left out", 1200, ("x:1: 'a'",))]))
-    told = console.file.getvalue()  # type: ignore[attr-defined]
-    assert max(len(line) for line in told.splitlines()) <= 100
-    for point in evaluation.shown():
-        assert f"{point.quality.mean:.3f}" in told
-        assert signed(point.against_first.difference) in told
-    assert evaluation.advice.headline in " ".join(told.split())
-    assert "- a [red]fault, left out: 1,200 (x:1: 'a'; …)" in told
+    console.print(data_issue_lines([Fault("a [red]problem", "left out", 1200, ("x:1: 'a'",))]))
+    output = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(len(line) for line in output.splitlines()) <= 100
+    for point in evaluation.main_points():
+        assert f"{point.quality.mean:.3f}" in output
+        assert format_change(point.against_first.difference) in output
+    assert evaluation.advice.headline in " ".join(output.split())
+    assert "- a [red]problem, left out: 1,200 (x:1: 'a'; …)" in output
 
 
-def test_json_holds_every_query(evaluation: Evaluation) -> None:
+def test_json_has_every_value_of_every_query(evaluation: Evaluation) -> None:
     written = json.loads(evaluation.to_json())
     assert [query["id"] for query in written["queries"]] == [q.id for q in evaluation.queries]
     for point in written["points"]:
@@ -205,11 +259,11 @@ def test_json_holds_every_query(evaluation: Evaluation) -> None:
         assert {len(values) for values in point["values"].values()} == {60}
     assert written["versions"]["gpurerank"]
     assert written["settings"]["depth"] == "8"
-    assert written["schema_version"] == 1
+    assert written["schema_version"] == 2
 
 
-def test_figures_are_written_as_people_write_them() -> None:
-    assert [duration(ms) for ms in (0.41, 9.96, 31.4, 999.0, 1_250.0, 61_000.0)] == [
+def test_numbers_have_signs_units_and_few_digits() -> None:
+    assert [format_duration(ms) for ms in (0.41, 9.96, 31.4, 999.0, 1_250.0, 61_000.0)] == [
         "0.4 ms",
         "10.0 ms",
         "31 ms",
@@ -217,27 +271,9 @@ def test_figures_are_written_as_people_write_them() -> None:
         "1.2 s",
         "61 s",
     ]
-    assert (signed(0.0812), signed(-0.05)) == ("+0.081", "−0.050")
-    assert [probability(p) for p in (0.0001, 0.0312, 0.5)] == ["p < 0.001", "p = 0.031", "p = 0.50"]
-
-
-def test_scales_place_and_tick() -> None:
-    plain = Scale(0.0, 1.0, 10.0, 110.0)
-    assert plain(0.25) == 35.0
-    assert plain.ticks(5) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    log = Scale(1.0, 1000.0, 0.0, 300.0, log=True)
-    assert log(10.0) == pytest.approx(100.0)
-    assert log.ticks(4) == [1.0, 10.0, 100.0, 1000.0]
-    assert Scale(5.0, 5.0, 0.0, 10.0)(5.0) == 5.0
-    assert element("text", {"x": 1.234}, "<&>") == '<text x="1.23">&lt;&amp;&gt;</text>'
-
-
-def test_words_are_put_where_nothing_lies() -> None:
-    labels = Labels(0, 0, 200, 100)
-    labels.keep_free_along([(0, 40), (200, 40)])
-    first = labels.beside(100, 52, "first", "small")
-    assert 'y="69"' in first, "above it lies the line"
-    assert 'text-anchor="start"' in labels.beside(100, 52, "second", "small")
-    for _ in range(30):
-        last = labels.beside(100, 52, "more", "small")
-    assert last == ""
+    assert (format_change(0.0812), format_change(-0.05)) == ("+0.081", "−0.050")
+    assert [format_p_value(p) for p in (0.0001, 0.0312, 0.5)] == [
+        "p < 0.001",
+        "p = 0.031",
+        "p = 0.50",
+    ]

@@ -1,4 +1,4 @@
-"""Candidates of a first stage: BM25, vectors, a run that somebody else made."""
+"""Candidates from BM25, a bi-encoder and a TREC run file."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from gpurerank import BiEncoder, DataError
 from gpurerank.collection import Collection
 from gpurerank.evaluation import QuerySet
-from gpurerank.evaluation.first_stage import bm25, nearest, read_run
-from gpurerank.evaluation.queries import sample
-from tests.made_up import TOPICS
+from gpurerank.evaluation.first_stage import read_trec_run, search_bi_encoder, search_bm25
+from gpurerank.evaluation.query_set import sample_query_ids
+from tests.query_sets import TOPICS
 from tests.test_collection import write_collection
 
 
@@ -32,34 +32,34 @@ def collection(tmp_path: Path) -> Collection:
     )
 
 
-def test_bm25_finds_what_shares_words_and_nothing_else(collection: Collection) -> None:
-    found = bm25(collection, ["q0", "q4"], depth=3)
-    assert set(found["q0"]) == {"d00", "d01", "d02"}
-    assert set(found["q4"]) == {"d40", "d41", "d42"}
-    assert len(bm25(collection, ["q0"], depth=100)["q0"]) < len(collection.documents) + 1
+def test_bm25_returns_only_documents_that_share_a_word(collection: Collection) -> None:
+    candidates = search_bm25(collection, ["q0", "q4"], depth=3)
+    assert set(candidates["q0"]) == {"d00", "d01", "d02"}
+    assert set(candidates["q4"]) == {"d40", "d41", "d42"}
+    assert len(search_bm25(collection, ["q0"], depth=100)["q0"]) < len(collection.documents) + 1
 
 
-def test_bm25_of_words_that_say_nothing_finds_nothing(tmp_path: Path) -> None:
+def test_bm25_returns_nothing_for_stop_words_only(tmp_path: Path) -> None:
     corpus = '{"_id": "d", "text": "the cat"}\n{"_id": "e", "text": "dogs"}\n'
     queries = '{"_id": "q", "text": "of the"}\n'
     folder = write_collection(tmp_path / "a", corpus, queries, "q\td\t1\n")
-    assert bm25(Collection.read(folder, "test"), ["q"], 5) == {"q": []}
+    assert search_bm25(Collection.read(folder, "test"), ["q"], 5) == {"q": []}
     folder = write_collection(tmp_path / "b", '{"_id": "d", "text": "the"}\n', queries, "q\td\t1\n")
     with pytest.raises(DataError, match="no document has a word"):
-        bm25(Collection.read(folder, "test"), ["q"], 5)
+        search_bm25(Collection.read(folder, "test"), ["q"], 5)
 
 
-def test_nearest_is_the_bi_encoders_own_ranking(
+def test_bi_encoder_search_equals_the_bi_encoders_ranking(
     collection: Collection, bi_encoder: BiEncoder
 ) -> None:
     ids = list(collection.documents)
     passages = [document.passage for document in collection.documents.values()]
     ranked = bi_encoder.rank(collection.queries["q3"].text, passages, top_k=4)
-    found = nearest(collection, ["q1", "q3"], 4, bi_encoder)
-    assert found["q3"] == [ids[passage.index] for passage in ranked]
+    candidates = search_bi_encoder(collection, ["q1", "q3"], 4, bi_encoder)
+    assert candidates["q3"] == [ids[passage.index] for passage in ranked]
 
 
-def test_a_run_is_read_by_score_and_its_faults_are_counted(
+def test_a_run_is_sorted_by_score_and_its_problems_are_counted(
     collection: Collection, tmp_path: Path
 ) -> None:
     path = tmp_path / "my.run"
@@ -73,25 +73,27 @@ def test_a_run_is_read_by_score_and_its_faults_are_counted(
         "q1 d10 1.0",
     ]
     path.write_text("\n".join(lines))
-    found, faults = read_run(path, collection, ["q0", "q1"])
-    assert found == {"q0": ["d01", "d00"], "q1": []}
+    candidates, faults = read_trec_run(path, collection, ["q0", "q1"])
+    assert candidates == {"q0": ["d01", "d00"], "q1": []}
     assert [(fault.what, fault.count) for fault in faults] == [
-        ("run's document that is not there", 1),
-        ("document that a run ranks twice", 1),
+        ("document of the run that is not in the corpus", 1),
+        ("document with two scores in the run", 1),
         ("malformed line", 2),
     ]
-    queries = QuerySet.from_found(collection, found, first_stage="my", depth=5).without_empty()
+    queries = QuerySet.from_candidate_ids(
+        collection, candidates, first_stage="my", depth=5
+    ).with_empty_queries_reported()
     assert [str(fault) for fault in queries.faults] == [
-        "query for which nothing was found, counts as 0: 1 ('q1')"
+        "query without a candidate, counts as 0: 1 ('q1')"
     ]
-    with pytest.raises(DataError, match="holds no candidate for any of 1 queries; malformed line"):
-        read_run(path, collection, ["q1"])
+    with pytest.raises(DataError, match="has no candidate for any of 1 queries; malformed line"):
+        read_trec_run(path, collection, ["q1"])
 
 
-def test_a_sample_is_drawn_with_its_seed(collection: Collection) -> None:
-    assert sample(collection, None, 0) == list(collection.judgements)
-    assert sample(collection, 99, 0) == list(collection.judgements)
-    drawn = sample(collection, 4, 7)
-    assert drawn == sample(collection, 4, 7)
+def test_a_sample_depends_on_the_seed_only(collection: Collection) -> None:
+    assert sample_query_ids(collection, None, 0) == list(collection.judgements)
+    assert sample_query_ids(collection, 99, 0) == list(collection.judgements)
+    drawn = sample_query_ids(collection, 4, 7)
+    assert drawn == sample_query_ids(collection, 4, 7)
     assert len(set(drawn)) == 4
-    assert {tuple(sample(collection, 4, seed)) for seed in range(9)} != {tuple(drawn)}
+    assert {tuple(sample_query_ids(collection, 4, seed)) for seed in range(9)} != {tuple(drawn)}

@@ -17,8 +17,8 @@ from gpurerank import BiEncoder, ClosedError, ModelError, NotFiniteError
 from gpurerank.calls import calling
 from gpurerank.engine.registry import REGISTRY
 from gpurerank.evaluation import EvalOptions, QuerySet, evaluate
-from gpurerank.evaluation.latency import Timing
-from gpurerank.evaluation.queries import Candidate, JudgedQuery
+from gpurerank.evaluation.query_latency import Timing
+from gpurerank.evaluation.query_set import Candidate, JudgedQuery
 from gpurerank.late_interaction import LateInteraction
 from gpurerank.models import token_model
 from gpurerank.models.blend import Blend
@@ -211,8 +211,10 @@ def test_an_evaluation_reads_a_passage_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(token_model, "REMEMBERED_BYTES", 0)  # a collection that is far larger
-    monkeypatch.setattr("gpurerank.evaluation.judging.PAIRS_AT_FIRST", 1)
-    monkeypatch.setattr("gpurerank.evaluation.run.measure_latency", lambda *_, **__: Timing([1.0]))
+    monkeypatch.setattr("gpurerank.evaluation.ranking_runner.INITIAL_PAIRS", 1)
+    monkeypatch.setattr(
+        "gpurerank.evaluation.evaluator.measure_latency", lambda *_, **__: Timing([1.0])
+    )
     bi_encoder = build(tmp_path / "bi", model_folder("bert"), "mean")
     on_top = tmp_path / "on_top"
     shutil.copytree(tiny, on_top)
@@ -222,7 +224,7 @@ def test_an_evaluation_reads_a_passage_once(
     late = LateInteraction(bi_encoder, device="cpu", dtype="float32")
     engine = late._engine()
     options = EvalOptions(model=str(on_top), device="cpu", dtype="float32")
-    evaluate(QuerySet("made up", "BM25", queries, judged=7), ["cross-encoder"], options)
+    evaluate(QuerySet("made up", "BM25", queries, available=7), ["cross-encoder"], options)
     tried = 2  # a question and a passage, before anything is judged
     assert items_run(engine) == tried + len(queries) + len(SHORT)
     late.similarities([("question 0", PASSAGES[0])])

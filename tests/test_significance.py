@@ -1,4 +1,4 @@
-"""What differences tell, against scipy and against arithmetic by hand."""
+"""Significance of differences, against scipy and direct computation."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from gpurerank.evaluation.significance import (
 )
 
 
-def drawn(mean: float, queries: int = 40, rows: int = 1, seed: int = 1) -> np.ndarray:
+def random_differences(mean: float, queries: int = 40, rows: int = 1, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).normal(mean, 0.3, (rows, queries))
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.05, 0.1, -0.12])
-def test_one_comparison_is_scipys_paired_randomisation_test(mean: float) -> None:
-    (differences,) = drawn(mean)
+def test_one_comparison_equals_scipys_paired_permutation_test(mean: float) -> None:
+    (differences,) = random_differences(mean)
     ours = corrected_p_values(differences[None], seed=0)[0]
     theirs = stats.permutation_test(
         (differences,), np.mean, permutation_type="samples", n_resamples=20_000, rng=1
@@ -32,20 +32,20 @@ def test_one_comparison_is_scipys_paired_randomisation_test(mean: float) -> None
     assert ours == pytest.approx(theirs, abs=0.012)
 
 
-def test_the_exact_value_of_few_queries_is_met() -> None:
+def test_few_queries_give_the_exact_p_value() -> None:
     differences = np.array([0.4, 0.3, 0.2, 0.5, -0.1, 0.25])
     signs = itertools.product((-1, 1), repeat=6)
-    seen = abs(differences.mean())
-    exact = np.mean([abs((np.array(s) * differences).mean()) >= seen - 1e-12 for s in signs])
+    observed = abs(differences.mean())
+    exact = np.mean([abs((np.array(s) * differences).mean()) >= observed - 1e-12 for s in signs])
     assert corrected_p_values(differences[None], seed=3)[0] == pytest.approx(exact, abs=0.008)
 
 
-def test_correction_is_the_step_down_maximum() -> None:
-    differences = np.stack([drawn(0.11, seed=s)[0] for s in range(5)])
+def test_the_correction_is_the_step_down_maximum() -> None:
+    differences = np.stack([random_differences(0.11, seed=s)[0] for s in range(5)])
     differences[1] -= 0.08
-    flips = np.random.default_rng(5).choice((-1.0, 1.0), (20_000, 40))
+    signs = np.random.default_rng(5).choice((-1.0, 1.0), (20_000, 40))
     t = differences.mean(1) / np.sqrt((differences**2).mean(1))
-    null = np.abs(flips @ (differences / np.sqrt((differences**2).mean(1))[:, None]).T) / 40
+    null = np.abs(signs @ (differences / np.sqrt((differences**2).mean(1))[:, None]).T) / 40
     order = np.argsort(-np.abs(t))
     expected, least = np.empty(5), 0.0
     for place, row in enumerate(order):
@@ -55,25 +55,28 @@ def test_correction_is_the_step_down_maximum() -> None:
     np.testing.assert_allclose(corrected_p_values(differences, seed=9), expected, atol=0.015)
 
 
-def test_correction_costs_nothing_for_copies_and_less_than_bonferroni() -> None:
-    (row,) = drawn(0.11)
+def test_the_correction_is_free_for_copies_and_weaker_than_bonferroni() -> None:
+    (row,) = random_differences(0.11)
     alone = corrected_p_values(row[None], seed=0)[0]
     copies = corrected_p_values(np.stack([row] * 6), seed=0)
     np.testing.assert_allclose(copies, alone, atol=1e-12)
-    others = np.concatenate([row[None], drawn(0.0, rows=5, seed=7)])
+    others = np.concatenate([row[None], random_differences(0.0, rows=5, seed=7)])
     assert alone < corrected_p_values(others, seed=0)[0] < 6 * alone + 0.01
 
 
-def test_noise_is_rarely_called_better() -> None:
-    wrong = sum(
-        corrected_p_values(drawn(0.0, rows=4, seed=seed), seed=seed, flips=400).min() < 0.05
+def test_noise_is_rarely_significant() -> None:
+    false_positives = sum(
+        corrected_p_values(
+            random_differences(0.0, rows=4, seed=seed), seed=seed, sign_changes=400
+        ).min()
+        < 0.05
         for seed in range(150)
     )
     # 7.5 are expected; 16 and more happen once in 300 such tests.
-    assert wrong < 16
+    assert false_positives < 16
 
 
-def test_comparisons_count_and_agree_with_their_p_value() -> None:
+def test_comparisons_count_queries_and_give_verdicts() -> None:
     rising = np.array([0.5, 0.0, 0.2, 0.3, 0.1, 0.4, 0.2, 0.3, -0.1, 0.2])
     flat = np.zeros(10)
     better, same, worse = compare(np.stack([rising, flat, -rising]), seed=0)
@@ -87,8 +90,8 @@ def test_comparisons_count_and_agree_with_their_p_value() -> None:
     assert compare(np.empty((0, 10)), seed=0) == []
 
 
-def test_interval_is_that_of_the_normal_law_where_it_holds() -> None:
-    (values,) = drawn(0.2, queries=400)
+def test_the_bootstrap_interval_is_close_to_the_normal_one_for_many_queries() -> None:
+    (values,) = random_differences(0.2, queries=400)
     (low,), (high,) = confidence_intervals(values[None], seed=0)
     spread = 1.96 * values.std() / math.sqrt(400)
     assert low == pytest.approx(values.mean() - spread, abs=0.004)
@@ -97,13 +100,15 @@ def test_interval_is_that_of_the_normal_law_where_it_holds() -> None:
     assert confidence_intervals(one, seed=0) == (0.7, 0.7)
 
 
-def test_many_queries_are_taken_in_parts() -> None:
-    (row,) = drawn(0.005, queries=30_000)
+def test_sign_changes_of_many_queries_are_drawn_in_parts() -> None:
+    (row,) = random_differences(0.005, queries=30_000)
     theirs = stats.ttest_1samp(row, 0.0).pvalue
-    assert corrected_p_values(row[None], seed=0, flips=2_000)[0] == pytest.approx(theirs, abs=0.02)
+    assert corrected_p_values(row[None], seed=0, sign_changes=2_000)[0] == pytest.approx(
+        theirs, abs=0.02
+    )
 
 
-def test_errors_and_queries_needed_are_those_of_the_formulas() -> None:
+def test_standard_error_and_queries_needed_follow_their_formulas() -> None:
     values = [0.1, 0.3, -0.2, 0.4]
     assert standard_error(values) == pytest.approx(stats.sem(values))
     assert standard_error([0.5]) == math.inf

@@ -14,52 +14,80 @@ from gpurerank.errors import InputError
 
 def evaluate(
     folder: Annotated[
-        Path, typer.Argument(help="corpus.jsonl, queries.jsonl and qrels/*.tsv, as BEIR has them.")
+        Path,
+        typer.Argument(
+            help="Folder in the BEIR layout: corpus.jsonl, queries.jsonl and qrels/<split>.tsv."
+        ),
     ],
-    split: Annotated[str, typer.Option(help="Which qrels/<split>.tsv.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="Relevance judgements to use: the name of qrels/<split>.tsv.")
+    ] = "test",
     run: Annotated[
-        Path | None, typer.Option(help="Candidates from a TREC run file, not from a first stage.")
+        Path | None,
+        typer.Option(help="TREC run file with the candidates, in place of a first stage."),
     ] = None,
     first_stage: Annotated[
-        str, typer.Option(help="What finds the candidates: 'bm25' or 'bi-encoder'.")
+        str,
+        typer.Option(help="How candidates are retrieved: 'bm25' or 'bi-encoder' (embedded model)."),
     ] = "bm25",
     language: Annotated[
-        str, typer.Option(help="Whose stop words and stems BM25 knows, such as 'german'; 'none'.")
+        str,
+        typer.Option(
+            help="Language of BM25's stop words and stemmer, such as 'german'; 'none' keeps words"
+            " as they are."
+        ),
     ] = "english",
     contender: Annotated[
         list[str] | None,
         typer.Option(
             "--contender",
             "-c",
-            help="May be repeated: bi-encoder, cross-encoder, cascade:20, rrf,"
-            " weighted:bi-encoder=1+cross-encoder=2, http://SERVER; ':MODEL' names a model.",
+            help="Ranker to compare; repeat for several: bi-encoder, cross-encoder, cascade:20,"
+            " rrf, weighted:bi-encoder=1+cross-encoder=2, http://SERVER. A model is named as in"
+            " cross-encoder:MODEL. By default bi-encoder, cross-encoder, cascade:20 and rrf.",
+            show_default=False,
         ),
     ] = None,
-    depth: Annotated[int, typer.Option(help="Candidates that are reranked.", min=1)] = 50,
+    depth: Annotated[
+        int, typer.Option(help="Candidates per query that each contender reranks.", min=1)
+    ] = 50,
     depths: Annotated[
-        str | None, typer.Option(help="For the depth curve, between commas: 10,20,50,100.")
+        str | None,
+        typer.Option(
+            help="Further numbers of candidates to compare, comma-separated. By default 10 and 20,"
+            " as far as they are below --depth.",
+            show_default=False,
+        ),
     ] = None,
     queries: Annotated[
-        int | None, typer.Option(help="So many, drawn at random with a fixed seed.", min=1)
+        int | None,
+        typer.Option(
+            help="Number of queries, drawn at random. By default all that have judgements.",
+            min=1,
+            show_default=False,
+        ),
     ] = None,
     model: Model = "embedded",
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the report and the JSON.")
+        Path, typer.Option("--output", "-o", help="Folder for the HTML report and the JSON file.")
     ] = Path("gpurerank-eval"),
-    seed: Annotated[int, typer.Option(help="Of the sample, the test and the intervals.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(help="Random seed of the query sample, the significance test and intervals."),
+    ] = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """Does reranking help your data, which kind, and how deep?"""
-    with err.status("loading"):
-        from gpurerank.evaluation.command import Asked
-        from gpurerank.evaluation.command import run as compare
-        from gpurerank.evaluation.options import EvalOptions
+    """Compare rerankers on your own judged queries, and recommend one.
 
-    options = EvalOptions(
-        depth=depth, depths=_numbers(depths), model=model, device=device, dtype=dtype, seed=seed
-    )
-    asked = Asked(
+    Prints tables and a recommendation, and writes an HTML report and a JSON file.
+    """
+    # The imports take seconds; --help and mistakes in the options do not wait for them.
+    with err.status("loading"):
+        from gpurerank.evaluation.eval_options import EvalOptions
+        from gpurerank.evaluation.folder_evaluation import FolderEvaluation, evaluate_folder
+
+    arguments = FolderEvaluation(
         folder=folder,
         split=split,
         run=run,
@@ -68,19 +96,29 @@ def evaluate(
         contenders=tuple(contender or ()),
         queries=queries,
         output=output,
-        options=options,
+        options=EvalOptions(
+            depth=depth,
+            depths=_parse_depths(depths),
+            model=model,
+            device=device,
+            dtype=dtype,
+            seed=seed,
+        ),
     )
     try:
-        found = compare(asked, out, err)
+        result = evaluate_folder(arguments, out, err)
     except KeyboardInterrupt:
         err.print("interrupted before the first queries were finished")
         raise typer.Exit(130) from None
-    if found.interrupted:
+    # An interrupted run writes a report, and still has the exit status of Ctrl-C for scripts.
+    if result.interrupted:
         raise typer.Exit(130)
 
 
-def _numbers(text: str | None) -> tuple[int, ...]:
+def _parse_depths(text: str | None) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",")) if text else ()
     except ValueError:
-        raise InputError(f"--depths is {text!r}; it must be numbers between commas") from None
+        raise InputError(
+            f"--depths is {text!r}; it must be whole numbers separated by commas"
+        ) from None

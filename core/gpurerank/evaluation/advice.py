@@ -1,198 +1,196 @@
-"""What to do, from what was measured, and how sure that is."""
+"""The recommendation that follows from the measurements, and its uncertainty."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gpurerank.evaluation.figures import duration, interval, signed
-from gpurerank.evaluation.measures import MAIN
-from gpurerank.evaluation.records import Advice, ContenderRecord, Evaluation, Point
+from gpurerank.evaluation.evaluation_result import Advice, ContenderRecord, Evaluation, Point
+from gpurerank.evaluation.measures import MAIN_MEASURE
+from gpurerank.evaluation.number_format import format_change, format_duration, format_interval
 from gpurerank.evaluation.significance import queries_needed, standard_error
 
-# Within so much of the shortest time the better mean counts, not the time.
-ALIKE = 1.1
+# Latencies within this factor of the lowest count as equal, and the better mean decides: two
+# measurements of the same ranker differ by as much.
+LATENCY_TOLERANCE = 1.1
 FEW_QUERIES = 50
-MEANINGFUL = 0.005
+# A smaller gain of nDCG@10 is hardly worth a second stage.
+MEANINGFUL_GAIN = 0.005
 
 
-def choose(points: Sequence[Point]) -> tuple[Point, Point] | None:
-    """The point to take and the one with the best mean; None where nothing is surely better.
+def choose_point(points: Sequence[Point]) -> tuple[Point, Point] | None:
+    """The point to recommend and the point with the best mean.
 
-    Among the points that are surely better than the first stage, the fastest is taken whose mean
-    is within one standard error (of the difference, query by query) of the best: the one standard
-    error rule (Breiman et al., Classification and Regression Trees, 1984).
+    Of the points that are significantly better than the first stage, the fastest whose mean is
+    within one standard error (of the differences, query by query) of the best mean: the
+    one-standard-error rule.
+
+    Returns:
+        None where no point is significantly better.
+
+    Source: Breiman et al., Classification and Regression Trees, 1984.
     """
     better = [p for p in points if p.against_first.verdict > 0]
     if not better:
         return None
     best = max(better, key=lambda p: p.quality.mean)
-    near = [p for p in better if gap(best, p) <= standard_error(differences(best, p))]
+    near = [p for p in better if _mean_gap(best, p) <= standard_error(_differences(best, p))]
     timed = [(p.p50_ms, p) for p in near if p.p50_ms is not None]
     if not timed:
         return best, best
-    fastest = min(ms for ms, _ in timed)
-    alike = [p for ms, p in timed if ms <= ALIKE * fastest]
-    return max(alike, key=lambda p: p.quality.mean), best
-
-
-def gap(better: Point, other: Point) -> float:
-    """How much higher the one mean is than the other."""
-    return better.quality.mean - other.quality.mean
-
-
-def differences(one: Point, other: Point) -> list[float]:
-    """Query by query."""
-    return [a - b for a, b in zip(one.main, other.main, strict=True)]
+    lowest_ms = min(ms for ms, _ in timed)
+    fast = [p for ms, p in timed if ms <= LATENCY_TOLERANCE * lowest_ms]
+    return max(fast, key=lambda p: p.quality.mean), best
 
 
 def advise(evaluation: Evaluation) -> Advice:
-    """The recommendation."""
+    """The recommendation for an evaluation; needs everything of it but ``advice``."""
     if not evaluation.points:
-        return Advice(0, "Nothing was compared.", [], ["the run ended too early"])
-    chosen = choose(evaluation.points)
+        return Advice(0, "Nothing was compared.", [], ["The run ended too early."])
+    chosen = choose_point(evaluation.points)
     if chosen is not None:
-        return _take(evaluation, *chosen)
-    if all(point.against_first.verdict < 0 for point in evaluation.shown()):
-        return _leave(evaluation)
-    return _cannot_tell(evaluation)
+        return _recommend(evaluation, *chosen)
+    if all(point.against_first.verdict < 0 for point in evaluation.main_points()):
+        return _advise_against(evaluation)
+    return _inconclusive(evaluation)
 
 
-def _take(evaluation: Evaluation, point: Point, best: Point) -> Advice:
-    against = point.against_first
-    record = _record(evaluation, point)
+def _recommend(evaluation: Evaluation, point: Point, best: Point) -> Advice:
+    gain = point.against_first
+    record = next(r for r in evaluation.contenders if r.name == point.contender)
+    latency = "" if point.p50_ms is None else f" at {format_duration(point.p50_ms)} per query"
     headline = (
-        f"Rerank with {point.contender} on {point.depth} candidates: {MAIN}"
-        f" {signed(against.difference)}{_at(point)}."
+        f"Rerank with {point.contender} on {point.depth} candidates: {MAIN_MEASURE}"
+        f" {format_change(gain.difference)}{latency}."
     )
     reasons = [
-        f"Better than {evaluation.first_stage} alone, and not by chance: {interval(point)}; it"
-        f" rises for {against.wins:,} queries, falls for {against.losses:,} and stays for"
-        f" {against.ties:,}.",
-        *_beside_best(point, best),
-        *_deeper(evaluation, point),
+        f"Significantly better than {evaluation.first_stage} alone: {format_interval(point)}."
+        f" {gain.wins:,} queries improve, {gain.losses:,} get worse, {gain.ties:,} stay the same.",
+        *_reasons_from_best(point, best),
+        *_reasons_from_depth(evaluation, point),
     ]
     return Advice(
         1,
         headline,
         reasons,
         _doubts(evaluation, point, record),
-        _code(record, point),
+        _python_code(record, point),
         point.contender,
         point.depth,
     )
 
 
-def _leave(evaluation: Evaluation) -> Advice:
-    best = max(evaluation.shown(), key=lambda p: p.quality.mean)
-    headline = f"Keep {evaluation.first_stage} alone: every contender makes this data worse."
-    reasons = [f"The best of them, {best.contender} on {best.depth}: {MAIN} {interval(best)}."]
-    doubts = ["Another model may do better: --model takes any cross-encoder."]
+def _advise_against(evaluation: Evaluation) -> Advice:
+    best = max(evaluation.main_points(), key=lambda p: p.quality.mean)
+    headline = (
+        f"Keep {evaluation.first_stage} alone: every contender is significantly worse on this data."
+    )
+    reasons = [
+        f"The best contender, {best.contender} on {best.depth} candidates, changes {MAIN_MEASURE}"
+        f" by {format_interval(best)}."
+    ]
+    doubts = ["Another model may do better: --model accepts any cross-encoder."]
     return Advice(-1, headline, reasons, [*doubts, *_common_doubts(evaluation)])
 
 
-def _cannot_tell(evaluation: Evaluation) -> Advice:
+def _inconclusive(evaluation: Evaluation) -> Advice:
     best = max(evaluation.points, key=lambda p: p.quality.mean)
-    headline = "This data cannot tell whether reranking helps."
-    count, tried = len(evaluation.queries), len(evaluation.points)
+    headline = "This data cannot show whether reranking helps."
+    count, compared = len(evaluation.queries), len(evaluation.points)
     reasons = [
-        f"The best, {best.contender} on {best.depth} candidates, changes {MAIN} by"
-        f" {interval(best)}, over {count:,} queries."
+        f"The best contender, {best.contender} on {best.depth} candidates, changes {MAIN_MEASURE}"
+        f" by {format_interval(best)}, over {count:,} queries."
     ]
     if best.against_first.low > 0:
         reasons.append(
-            f"Its interval leaves 0 out, but the test, corrected for all {tried} compared, does not"
-            " call it sure."
+            "Its interval excludes 0, but the test, which is corrected for all"
+            f" {compared} comparisons, is not significant."
         )
-    needed = queries_needed(differences_from_first(evaluation, best))
+    needed = queries_needed(evaluation.differences_from_first(best))
     if needed is not None and needed > count:
         reasons.append(
-            f"If the difference is real, about {needed:,} judged queries would show it in 4 of 5"
-            " tries."
+            f"If the difference is real, about {needed:,} judged queries would show it with a"
+            " probability of 80%."
         )
-    harmful = [p.contender for p in evaluation.shown() if p.against_first.verdict < 0]
+    harmful = [p.contender for p in evaluation.main_points() if p.against_first.verdict < 0]
     if harmful:
-        reasons.append(f"Surely worse: {', '.join(harmful)}.")
-    doubts = [f"Until more is known {evaluation.first_stage} alone is the cheap choice."]
+        reasons.append(f"Significantly worse: {', '.join(harmful)}.")
+    doubts = [f"Until there is more data, {evaluation.first_stage} alone is the cheaper choice."]
     return Advice(0, headline, reasons, [*doubts, *_common_doubts(evaluation)])
 
 
-def differences_from_first(evaluation: Evaluation, point: Point) -> list[float]:
-    """Query by query, from the first stage."""
-    return [a - b for a, b in zip(point.main, evaluation.first[MAIN], strict=True)]
-
-
-def _beside_best(point: Point, best: Point) -> list[str]:
+def _reasons_from_best(point: Point, best: Point) -> list[str]:
     if point is best:
         return ["No contender has a better mean."]
-    error = standard_error(differences(best, point))
-    times = ""
+    error = standard_error(_differences(best, point))
+    cost = ""
     if best.p50_ms and point.p50_ms:
-        times = f", and takes {best.p50_ms / point.p50_ms:.1f} times as long"
+        cost = f", and takes {best.p50_ms / point.p50_ms:.1f} times as long"
     return [
-        f"{best.contender} on {best.depth} has the best mean, {signed(gap(best, point))} more"
-        f" (within one standard error, {error:.3f}){times}."
+        f"{best.contender} on {best.depth} candidates has the best mean, higher by"
+        f" {_mean_gap(best, point):.3f} (within one standard error, {error:.3f}){cost}."
     ]
 
 
-def _deeper(evaluation: Evaluation, point: Point) -> list[str]:
-    deeper = [p for p in evaluation.of(point.contender) if p.depth > point.depth]
+def _reasons_from_depth(evaluation: Evaluation, point: Point) -> list[str]:
+    deeper = [p for p in evaluation.points_of(point.contender) if p.depth > point.depth]
     if not deeper:
         return []
-    last = deeper[-1]
-    times = ""
-    if last.p50_ms and point.p50_ms:
-        times = f" for {last.p50_ms / point.p50_ms:.1f} times the time"
+    deepest = deeper[-1]
+    cost = ""
+    if deepest.p50_ms and point.p50_ms:
+        cost = f" and take {deepest.p50_ms / point.p50_ms:.1f} times as long"
+    change = format_change(_mean_gap(deepest, point))
     return [
-        f"{last.depth} candidates in place of {point.depth} give {signed(gap(last, point))}{times}."
+        f"{deepest.depth} candidates instead of {point.depth} change {MAIN_MEASURE} by"
+        f" {change}{cost}."
     ]
 
 
 def _doubts(evaluation: Evaluation, point: Point, record: ContenderRecord) -> list[str]:
-    found = _embedding(evaluation, point) if record.embeds else []
-    against = point.against_first
-    if against.low < MEANINGFUL:
-        found.append(f"The gain may be as small as {signed(against.low)}.")
-    tried = len(evaluation.points)
-    if tried > 1:
-        found.append(
-            f"It was chosen among {tried} on these very queries: expect a little less on new ones."
+    doubts = _embedding_cost(evaluation, point) if record.embeds else []
+    gain = point.against_first
+    if gain.low < MEANINGFUL_GAIN:
+        doubts.append(f"The gain may be as small as {format_change(gain.low)}.")
+    compared = len(evaluation.points)
+    if compared > 1:
+        doubts.append(
+            f"It was chosen from {compared} combinations on these queries; expect slightly less on"
+            " new ones."
         )
-    return [*found, *_common_doubts(evaluation)]
+    return [*doubts, *_common_doubts(evaluation)]
 
 
-def _embedding(evaluation: Evaluation, point: Point) -> list[str]:
-    """What the latency leaves out; what it adds is measured at the main depth."""
+def _embedding_cost(evaluation: Evaluation, point: Point) -> list[str]:
+    """What the latency leaves out; the cost of embedding is known for the main depth only."""
     if point.latency is None:
         return []
-    said = f"{duration(point.latency.p50_ms)} is with the passages embedded ahead of time"
-    shown = evaluation.at(point.contender, evaluation.depth)
-    if shown is None or shown.latency is None or shown.latency_anew is None:
-        return [f"{said}."]
-    more = shown.latency_anew.p50_ms - shown.latency.p50_ms
-    return [f"{said}; embedding {shown.depth} in the call takes {duration(more)} more."]
+    ahead = f"{format_duration(point.latency.p50_ms)} assumes passages embedded ahead of the query"
+    main = evaluation.at(point.contender, evaluation.depth)
+    if main is None or main.latency is None or main.latency_with_embedding is None:
+        return [f"{ahead}."]
+    extra_ms = main.latency_with_embedding.p50_ms - main.latency.p50_ms
+    return [
+        f"{ahead}; embedding {main.depth} passages in the call adds {format_duration(extra_ms)}."
+    ]
 
 
 def _common_doubts(evaluation: Evaluation) -> list[str]:
-    found = []
+    doubts = []
     count = len(evaluation.queries)
-    reached = sum(query.reachable for query in evaluation.queries)
-    if reached < 0.9 * count:
-        found.append(
-            f"For {count - reached:,} of {count:,} queries nothing relevant is among the"
-            " candidates: there a better or deeper first stage would help, and no reranker can."
+    unreachable = sum(not query.reachable for query in evaluation.queries)
+    if unreachable > 0.1 * count:
+        doubts.append(
+            f"{unreachable:,} of {count:,} queries have no relevant passage among their candidates."
+            " No reranker can help them; a better or deeper first stage can."
         )
     if count < FEW_QUERIES:
-        found.append(f"{count} queries are few; 50 and more make a difference easier to see.")
-    if count < evaluation.judged:
-        found.append(f"{count:,} of {evaluation.judged:,} judged queries were taken, at random.")
-    return found
+        doubts.append(f"{count} queries are few; {FEW_QUERIES} or more show smaller differences.")
+    if count < evaluation.available:
+        doubts.append(f"These are {count:,} of {evaluation.available:,} judged queries, at random.")
+    return doubts
 
 
-def _record(evaluation: Evaluation, point: Point) -> ContenderRecord:
-    return next(each for each in evaluation.contenders if each.name == point.contender)
-
-
-def _code(record: ContenderRecord, point: Point) -> str:
+def _python_code(record: ContenderRecord, point: Point) -> str:
     if not record.expression:
         return ""
     return (
@@ -201,5 +199,10 @@ def _code(record: ContenderRecord, point: Point) -> str:
     )
 
 
-def _at(point: Point) -> str:
-    return "" if point.p50_ms is None else f" at {duration(point.p50_ms)}"
+def _mean_gap(better: Point, other: Point) -> float:
+    return better.quality.mean - other.quality.mean
+
+
+def _differences(one: Point, other: Point) -> list[float]:
+    """Differences of the nDCG@10, one value per query."""
+    return [a - b for a, b in zip(one.main, other.main, strict=True)]

@@ -1,4 +1,4 @@
-"""First stages: which documents of a collection a reranker is given, best first."""
+"""First stages: the candidates that are reranked, from BM25, a bi-encoder or a TREC run file."""
 
 from __future__ import annotations
 
@@ -14,61 +14,76 @@ from gpurerank.errors import DataError
 from gpurerank.faults import Fault, FaultCounter, told
 from gpurerank.lexical import LexicalIndex
 
-Found = dict[str, list[str]]
+# Document ids by query id, best first.
+CandidateIds = dict[str, list[str]]
 
 QUERIES_PER_STEP = 64
 
 
-def bm25(
+def search_bm25(
     collection: Collection, query_ids: Sequence[str], depth: int, language: str = "english"
-) -> Found:
-    """The best documents by BM25; those that share no word with the query are not found.
+) -> CandidateIds:
+    """Up to ``depth`` documents per query by BM25; documents that share no word are left out.
 
     Raises:
-        DataError: No document has a word.
-        InputError: The language is not known; see ``LexicalIndex``.
+        DataError: No document has a word that can be indexed.
+        InputError: The language is unknown; see ``LexicalIndex``.
     """
-    ids = list(collection.documents)
+    document_ids = list(collection.documents)
     passages = [document.passage for document in collection.documents.values()]
     index = LexicalIndex(passages, language)
     if not index:
-        raise DataError(f"{collection.name}: no document has a word that BM25 could look up")
-    found = index.search([collection.queries[i].text for i in query_ids], depth)
+        raise DataError(
+            f"{collection.name}: no document has a word that BM25 can index; for text that is not"
+            f" in {language}, name its language or use 'none'"
+        )
+    results = index.search([collection.queries[i].text for i in query_ids], depth)
     return {
-        query_id: [ids[row] for row in rows.tolist()]
-        for query_id, (rows, _) in zip(query_ids, found, strict=True)
+        query_id: [document_ids[row] for row in rows.tolist()]
+        for query_id, (rows, _) in zip(query_ids, results, strict=True)
     }
 
 
-def nearest(
+def search_bi_encoder(
     collection: Collection, query_ids: Sequence[str], depth: int, encoder: BiEncoder
-) -> Found:
-    """The documents nearest to each query by cosine, found exactly; every document is embedded."""
-    ids = [i for i, document in collection.documents.items() if document.passage.strip()]
-    passages = encoder.embed_passages([collection.documents[i].passage for i in ids])
+) -> CandidateIds:
+    """The ``depth`` documents of the highest cosine similarity per query, by exact search.
+
+    Embeds every document of the collection that is not blank.
+    """
+    document_ids = [i for i, document in collection.documents.items() if document.passage.strip()]
+    passages = encoder.embed_passages([collection.documents[i].passage for i in document_ids])
     queries = encoder.embed_queries([collection.queries[i].text for i in query_ids])
+    # Only the passages need unit length: a query's length changes no order.
     passages = passages / np.maximum(np.linalg.norm(passages, axis=1, keepdims=True), 1e-12)
-    found: Found = {}
+    candidates: CandidateIds = {}
+    # In steps, because all similarities of a large collection do not fit into memory.
     for start in range(0, len(query_ids), QUERIES_PER_STEP):
-        cosines = queries[start : start + QUERIES_PER_STEP] @ passages.T  # (queries, documents)
-        order = np.argsort(-cosines, axis=1, kind="stable")[:, :depth]
+        similarities = queries[start : start + QUERIES_PER_STEP] @ passages.T  # (step, documents)
+        order = np.argsort(-similarities, axis=1, kind="stable")[:, :depth]
         for query_id, rows in zip(query_ids[start:], order.tolist(), strict=False):
-            found[query_id] = [ids[row] for row in rows]
-    return found
+            candidates[query_id] = [document_ids[row] for row in rows]
+    return candidates
 
 
-def read_run(
+def read_trec_run(
     path: Path, collection: Collection, query_ids: Sequence[str]
-) -> tuple[Found, tuple[Fault, ...]]:
-    """Reads a TREC run: "query Q0 document rank score tag" a line, sorted here by score.
+) -> tuple[CandidateIds, tuple[Fault, ...]]:
+    """Reads candidates from a TREC run: "query Q0 document rank score tag" on each line.
 
-    Queries that are not asked for are passed over; each that is has a place, if an empty one.
+    Args:
+        path: Of the run; lines of other queries are skipped.
+        collection: Documents that it does not have are left out and counted.
+        query_ids: Each has an entry in the result, possibly an empty one.
+
+    Returns:
+        The candidates, sorted by score, and the problems in the file.
 
     Raises:
-        DataError: The file cannot be read, or holds nothing for any query that is asked for.
+        DataError: The file cannot be read, or has no candidate for any of the queries.
     """
     scores: dict[str, dict[str, float]] = {query_id: {} for query_id in query_ids}
-    faults = FaultCounter()
+    counter = FaultCounter()
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -80,18 +95,20 @@ def read_run(
             value = float(score)
         except ValueError:
             value = math.nan
+        # float() accepts "nan" and "inf", which have no place in an order.
         if not math.isfinite(value):
             if line.strip():
-                wants = "wants six columns, the fifth a number"
-                faults.add("malformed line", "left out", f"{where}: {wants}; found {line[:60]!r}")
+                expected = "expected six columns, the fifth a finite number"
+                counter.add("malformed line", "left out", f"{where}: {expected}; got {line[:60]!r}")
         elif query_id in scores and document_id not in collection.documents:
-            what = "run's document that is not there"
-            faults.add(what, "left out", f"{where}: {document_id!r}")
+            problem = "document of the run that is not in the corpus"
+            counter.add(problem, "left out", f"{where}: {document_id!r}")
         elif query_id in scores and scores[query_id].setdefault(document_id, value) != value:
-            what = "document that a run ranks twice"
-            faults.add(what, "the first one counts", f"{where}: {document_id!r}")
+            problem = "document with two scores in the run"
+            counter.add(problem, "the first one counts", f"{where}: {document_id!r}")
     if not any(scores.values()):
-        why = told(faults.faults())
-        raise DataError(f"{path}: holds no candidate for any of {len(scores)} queries{why}")
-    ranked = {i: sorted(listed, key=lambda d: -listed[d]) for i, listed in scores.items()}
-    return ranked, faults.faults()
+        problems = told(counter.faults())
+        raise DataError(f"{path}: has no candidate for any of {len(scores)} queries{problems}")
+    # The rank column is ignored: trec_eval too sorts by score.
+    ranked = {i: sorted(by_id, key=lambda d: -by_id[d]) for i, by_id in scores.items()}
+    return ranked, counter.faults()
