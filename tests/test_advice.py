@@ -8,11 +8,10 @@ import numpy as np
 
 from gpurerank import Reranker
 from gpurerank.evaluation import EvalOptions, evaluate
-from gpurerank.evaluation.advice import choose_point
+from gpurerank.evaluation.advice import choose_point, pareto_frontier
 from gpurerank.evaluation.evaluation_result import Interval, Point
 from gpurerank.evaluation.measures import MAIN_MEASURE
 from gpurerank.evaluation.query_latency import Timing
-from gpurerank.evaluation.report_charts import pareto_frontier
 from gpurerank.evaluation.significance import Comparison
 from tests.query_sets import ReversedOverlap, perfect_reranker, query_set
 

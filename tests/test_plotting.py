@@ -21,14 +21,13 @@ from gpurerank.plotting import (
 def test_an_inline_svg_uses_the_theme_and_has_no_identifiers() -> None:
     with chart_style():
         figure, axes = new_figure(200, 100)
-        axes.plot([0, 1], [0, 1], gid="line", **series_style(1))
+        axes.plot([0, 1], [0, 1], **series_style(1, tooltip="the <line>"))
         axes.fill_between([0, 1], [0, 1], color=THEME["up"])
         svg = inline_svg(
             figure,
             title="A <title>",
             description="Rising & falling.",
             css_class="wide",
-            tooltips={"line": "the <line>"},
         )
     root = ElementTree.fromstring(svg)
     assert root.attrib == {
@@ -73,8 +72,8 @@ def test_labels_cover_neither_lines_nor_each_other() -> None:
         _, axes = new_figure(200, 300)
         axes.set_xlim(0, 10)
         axes.set_ylim(0, 10)
+        axes.plot([0, 10], [6, 6])
         labels = LabelPlacer(axes)
-        labels.avoid([0, 10], [6, 6])
         while labels.place(5, 5.5, "label", distance=10):
             assert len(axes.texts) < 5
     boxes = [text.get_window_extent() for text in axes.texts]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from xml.etree import ElementTree
@@ -73,6 +73,9 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.labelcolor": THEME["ink"],
 }
+_CSS_VARIABLES = {colour: f"var(--{name})" for name, colour in THEME.items()}
+_DRAWN_ATTRIBUTES = ("d", "style", "transform", "x", "y", "width", "height")
+_TOOLTIP = "tooltip: "
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
@@ -101,24 +104,30 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def series_style(index: int, *, size: float = 7.0, hollow: bool = False) -> dict[str, Any]:
+def series_style(
+    index: int, *, tooltip: str = "", size: float = 7.0, hollow: bool = False
+) -> dict[str, Any]:
     """Keywords of ``Axes.plot`` for the marker of a series.
 
     Args:
         index: Position of the series; colours repeat after 8, shapes after 6.
+        tooltip: Text that ``inline_svg`` shows on hover.
         size: Diameter in points.
         hollow: Draw the outline only.
     """
     colour = SERIES_COLOURS[index % len(SERIES_COLOURS)]
+    shape = index % len(SERIES_MARKERS)
     return {
         "color": colour,
-        "marker": SERIES_MARKERS[index % len(SERIES_MARKERS)],
-        # Above every line, so that a crossing line hides no marker.
-        "zorder": 3,
-        "markersize": size * _MARKER_SCALES[index % len(SERIES_MARKERS)],
+        "marker": SERIES_MARKERS[shape],
+        "markersize": size * _MARKER_SCALES[shape],
         # The outline in the background's colour keeps markers apart that overlap.
         "markeredgecolor": colour if hollow else THEME["card"],
         "markerfacecolor": THEME["card"] if hollow else colour,
+        # Above every line, so that a crossing line hides no marker.
+        "zorder": 3,
+        # An artist's gid becomes the id of its SVG element.
+        "gid": _TOOLTIP + printable(tooltip, 200) if tooltip else None,
     }
 
 
@@ -132,7 +141,7 @@ class LabelPlacer:
     """Puts labels where they cover neither lines and markers nor each other.
 
     Args:
-        axes: With everything drawn but the labels.
+        axes: With every line and marker drawn.
     """
 
     def __init__(self, axes: Axes) -> None:
@@ -140,13 +149,13 @@ class LabelPlacer:
         axes.figure.draw_without_rendering()  # type: ignore[union-attr]
         self._axes = axes
         self._taken: list[Bbox] = []
-
-    def avoid(self, x: Sequence[float], y: Sequence[float], radius: float = 1.0) -> None:
-        """Keeps labels off a line through data points, ``radius`` points to each side."""
-        corners = self._axes.transData.transform(np.column_stack([x, y]))  # (points, 2), pixels
-        steps = np.linspace(0, len(corners) - 1, 40 * len(corners))
-        line = np.column_stack([np.interp(steps, range(len(corners)), c) for c in corners.T])
-        self._taken += [Bbox([place - radius, place + radius]) for place in line]
+        for line in axes.lines:
+            path = line.get_transform().transform_path(line.get_path()).interpolated(40)
+            radius = line.get_markersize() / 2 if line.get_marker() != "None" else 1.0
+            for x, y in np.asarray(path.vertices):  # pixels
+                self._taken.append(
+                    Bbox.from_extents(x - radius, y - radius, x + radius, y + radius)
+                )
 
     def place(self, x: float, y: float, text: str, *, distance: float = 6.0, **style: Any) -> bool:
         """Writes a label above, below, right or left of a data point; not at all without room.
@@ -160,6 +169,7 @@ class LabelPlacer:
             (distance, 0, "left", "center"),
             (-distance, 0, "right", "center"),
         )
+        inside = self._axes.bbox.padded(2)
         for dx, dy, horizontal, vertical in places:
             label = self._axes.annotate(
                 text,
@@ -172,26 +182,15 @@ class LabelPlacer:
                 **style,
             )
             box = label.get_window_extent()
-            inside = self._axes.bbox.padded(2)
-            if (
-                inside.contains(box.x0, box.y0)
-                and inside.contains(box.x1, box.y1)
-                and not any(box.overlaps(taken) for taken in self._taken)
-            ):
+            is_inside = inside.contains(*box.min) and inside.contains(*box.max)
+            if is_inside and not any(box.overlaps(taken) for taken in self._taken):
                 self._taken.append(box)
                 return True
             label.remove()
         return False
 
 
-def inline_svg(
-    figure: Figure,
-    *,
-    title: str,
-    description: str = "",
-    css_class: str = "",
-    tooltips: Mapping[str, str] | None = None,
-) -> Markup:
+def inline_svg(figure: Figure, *, title: str, description: str = "", css_class: str = "") -> Markup:
     """The figure as an ``<svg>`` element for an HTML page; call it inside ``chart_style``.
 
     It has no identifiers, references, scripts or style sheets, so that a page may hold many. The
@@ -202,64 +201,50 @@ def inline_svg(
         title: Accessible name; empty for a decoration that screen readers skip.
         description: Accessible description: what the chart shows, in words.
         css_class: Classes of the element.
-        tooltips: Text shown on hover, by the ``gid`` of an artist.
     """
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata=_NO_METADATA)
     source = ElementTree.fromstring(file.getvalue())
-    definitions = {node.get("id", ""): node for node in source.iter() if node.get("id")}
+    shapes = {node.get("id", ""): node.get("d", "") for node in source.iter() if node.get("id")}
     root = ElementTree.Element("svg", {"viewBox": source.get("viewBox", ""), "class": css_class})
-    if title:
-        root.attrib |= {"role": "img", "aria-label": title}
-    else:
-        root.set("aria-hidden", "true")
+    root.attrib |= {"role": "img", "aria-label": title} if title else {"aria-hidden": "true"}
     if description:
         ElementTree.SubElement(root, "desc").text = description
-    _copy_children(source, root, definitions, tooltips or {})
+    _copy_children(source, root, shapes)
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
 def _copy_children(
-    source: ElementTree.Element,
-    target: ElementTree.Element,
-    definitions: Mapping[str, ElementTree.Element],
-    tooltips: Mapping[str, str],
+    source: ElementTree.Element, target: ElementTree.Element, shapes: Mapping[str, str]
 ) -> None:
-    """Copies what is drawn; references become copies of what they refer to."""
+    """Copies what is drawn; a reference becomes a copy of the shape that it refers to."""
     for child in source:
-        tag = _local(child.tag)
-        # Definitions are copied where they are used; clip paths are not needed, as nothing is
-        # drawn outside the axes; the style sheet would apply to the whole page.
+        tag = _local_name(child.tag)
+        # Shapes are copied where they are used; nothing is drawn outside the axes, so that clip
+        # paths are not needed; the style sheet would apply to the whole page.
         if tag in ("defs", "metadata"):
             continue
-        attributes = {
-            _local(name): _with_variables(value)
-            for name, value in child.attrib.items()
-            if _local(name) in ("d", "style", "transform", "x", "y", "width", "height")
-        }
+        values = {_local_name(name): value for name, value in child.attrib.items()}
+        attributes = {name: values[name] for name in _DRAWN_ATTRIBUTES if name in values}
         if tag == "use":
-            reference = next(v for n, v in child.attrib.items() if _local(n) == "href")
-            x, y = attributes.pop("x", "0"), attributes.pop("y", "0")
-            attributes["transform"] = f"translate({x} {y})"
-            tag, attributes["d"] = "path", definitions[reference[1:]].get("d", "")
+            tag, attributes["d"] = "path", shapes[values["href"].removeprefix("#")]
+            attributes["transform"] = f"translate({attributes.pop('x')} {attributes.pop('y')})"
+        if "style" in attributes:
+            # Text takes the font of the page; matplotlib's own is wider, so that all of it fits.
+            style = re.sub(r"font-family: [^;]*;? ?", "", attributes["style"])
+            attributes["style"] = re.sub("#[0-9a-f]{6}", _css_variable, style)
         if "d" in attributes:
             attributes["d"] = " ".join(attributes["d"].split())
         copy = ElementTree.SubElement(target, tag, attributes)
-        copy.text, copy.tail = (child.text if tag == "text" else None), None
-        tooltip = tooltips.get(child.get("id", ""))
-        if tooltip:
-            ElementTree.SubElement(copy, "title").text = tooltip
-        _copy_children(child, copy, definitions, tooltips)
+        copy.text = child.text if tag == "text" else None
+        if values.get("id", "").startswith(_TOOLTIP):
+            ElementTree.SubElement(copy, "title").text = values["id"].removeprefix(_TOOLTIP)
+        _copy_children(child, copy, shapes)
 
 
-def _local(name: str) -> str:
+def _local_name(name: str) -> str:
     return name.rpartition("}")[2]
 
 
-def _with_variables(style: str) -> str:
-    """The style with the theme's colours as CSS variables and without fonts."""
-    style = re.sub(r"font-family: [^;]*;? ?", "", style)
-    return re.sub("#[0-9a-f]{6}", lambda found: _VARIABLES.get(found[0], found[0]), style)
-
-
-_VARIABLES = {colour: f"var(--{name})" for name, colour in THEME.items()}
+def _css_variable(colour: re.Match[str]) -> str:
+    return _CSS_VARIABLES.get(colour[0], colour[0])

@@ -42,6 +42,23 @@ def choose_point(points: Sequence[Point]) -> tuple[Point, Point] | None:
     return max(fast, key=lambda p: p.quality.mean), best
 
 
+def pareto_frontier(points: Sequence[Point], first_stage_mean: float) -> list[Point]:
+    """The points with a better mean than every point that is as fast, fastest first.
+
+    Args:
+        points: Those without a latency are left out.
+        first_stage_mean: Mean of the first stage, which costs nothing more; points below it are
+            never on the frontier.
+    """
+    timed = [(p.p50_ms, -p.quality.mean, p) for p in points if p.p50_ms is not None]
+    frontier: list[Point] = []
+    for _, _, point in sorted(timed, key=lambda entry: entry[:2]):
+        best = frontier[-1].quality.mean if frontier else first_stage_mean
+        if point.quality.mean > best:
+            frontier.append(point)
+    return frontier
+
+
 def advise(evaluation: Evaluation) -> Advice:
     """The recommendation for an evaluation; needs everything of it but ``advice``."""
     if not evaluation.points:

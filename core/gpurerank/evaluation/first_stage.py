@@ -10,6 +10,7 @@ import numpy as np
 
 from gpurerank.bi_encoder import BiEncoder
 from gpurerank.collection import Collection
+from gpurerank.cosine import unit_vectors
 from gpurerank.errors import DataError
 from gpurerank.faults import Fault, FaultCounter, told
 from gpurerank.lexical import LexicalIndex
@@ -52,10 +53,10 @@ def search_bi_encoder(
     Embeds every document of the collection that is not blank.
     """
     document_ids = [i for i, document in collection.documents.items() if document.passage.strip()]
-    passages = encoder.embed_passages([collection.documents[i].passage for i in document_ids])
-    queries = encoder.embed_queries([collection.queries[i].text for i in query_ids])
+    texts = [collection.documents[i].passage for i in document_ids]
     # Only the passages need unit length: a query's length changes no order.
-    passages = passages / np.maximum(np.linalg.norm(passages, axis=1, keepdims=True), 1e-12)
+    passages = unit_vectors(encoder.embed_passages(texts))
+    queries = encoder.embed_queries([collection.queries[i].text for i in query_ids])
     candidates: CandidateIds = {}
     # In steps, because all similarities of a large collection do not fit into memory.
     for start in range(0, len(query_ids), QUERIES_PER_STEP):

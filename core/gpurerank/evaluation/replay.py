@@ -7,11 +7,10 @@ ranking succeeds when it is tried again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-
-import numpy as np
+from collections.abc import Callable, Sequence
 
 from gpurerank.calls import calling
+from gpurerank.cosine import unit_vectors
 from gpurerank.ranking import rank
 from gpurerank.request import check_request
 from gpurerank.types import CutOff, FloatArray, PairScorer, RankedPassage, TextEmbedder
@@ -129,9 +128,10 @@ class ReplayedVectors:
             on_progress(self._name, 0, len(passages))
             with calling(on_progress=lambda done, total: on_progress(self._name, done, total)):
                 vectors = self._encoder.embed_passages(passages)
-            self._passages.update(_unit_vectors(passages, vectors))
+            self._passages.update(zip(passages, unit_vectors(vectors), strict=True))
         if queries:
-            self._queries.update(_unit_vectors(queries, self._encoder.embed_queries(queries)))
+            vectors = self._encoder.embed_queries(queries)
+            self._queries.update(zip(queries, unit_vectors(vectors), strict=True))
         self._missing_passages.clear()
         self._missing_queries.clear()
 
@@ -148,10 +148,3 @@ class ReplayedVectors:
             raise MissingScoreError
         vector = self._queries[query]
         return [float(self._passages[p] @ vector) if p.strip() else -1.0 for p in passages]
-
-
-def _unit_vectors(texts: Sequence[str], vectors: FloatArray) -> Iterable[tuple[str, FloatArray]]:
-    """Texts with their vectors, shape (texts, dim), scaled to unit length."""
-    # The bound keeps a vector of zeros at zeros, whose cosine is then 0 and not NaN.
-    norms = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return zip(texts, np.asarray(vectors / norms, dtype=np.float32), strict=True)
