@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from gpurerank.remote.embedder import RemoteEmbedder
     from gpurerank.remote.retry import Retry
     from gpurerank.remote.scorer import RemoteScorer
+    from gpurerank.request import read_items
     from gpurerank.reranker import Reranker
     from gpurerank.reranker_options import RerankerOptions
     from gpurerank.settings import RerankSettings
@@ -71,6 +72,7 @@ _HOMES = {
     "engine.registry": ("free_models",),
     "fusion": ("Fusion",),
     "ranking": ("LargestGap", "TokenBudget"),
+    "request": ("read_items",),
     "reranker": ("Reranker",),
     "reranker_options": ("RerankerOptions",),
     "settings": ("RerankSettings",),
@@ -116,6 +118,7 @@ __all__ = [
     "calling",
     "free_models",
     "open_embedder",
+    "read_items",
 ]
 
 

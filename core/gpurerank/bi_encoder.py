@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gpurerank.calls import current_call
@@ -96,7 +96,7 @@ class BiEncoder:
         model = self._lease.model
         return [repr(model.spec), model.fingerprint]
 
-    def embed_queries(self, queries: Sequence[str], *, show_progress: bool = False) -> FloatArray:
+    def embed_queries(self, queries: Iterable[str], *, show_progress: bool = False) -> FloatArray:
         """Vectors of queries, with the model's query prompt; shape (queries, dim), float32.
 
         Raises:
@@ -105,7 +105,7 @@ class BiEncoder:
         """
         return self._run(queries, query=True, show_progress=show_progress)
 
-    def embed_passages(self, passages: Sequence[str], *, show_progress: bool = False) -> FloatArray:
+    def embed_passages(self, passages: Iterable[str], *, show_progress: bool = False) -> FloatArray:
         """Vectors of passages, with the model's passage prompt; shape (passages, dim), float32.
 
         Raises:
@@ -114,18 +114,18 @@ class BiEncoder:
         """
         return self._run(passages, query=False, show_progress=show_progress)
 
-    async def aembed_queries(self, queries: Sequence[str]) -> FloatArray:
+    async def aembed_queries(self, queries: Iterable[str]) -> FloatArray:
         """As ``embed_queries``, without blocking the event loop."""
         return await self._arun(queries, query=True)
 
-    async def aembed_passages(self, passages: Sequence[str]) -> FloatArray:
+    async def aembed_passages(self, passages: Iterable[str]) -> FloatArray:
         """As ``embed_passages``, without blocking the event loop."""
         return await self._arun(passages, query=False)
 
     def rank(
         self,
         query: str,
-        passages: Sequence[str],
+        passages: Iterable[str],
         top_k: int | None = None,
         threshold: float | None = None,
         *,
@@ -142,7 +142,7 @@ class BiEncoder:
     async def arank(
         self,
         query: str,
-        passages: Sequence[str],
+        passages: Iterable[str],
         top_k: int | None = None,
         threshold: float | None = None,
         *,
@@ -157,12 +157,12 @@ class BiEncoder:
         """Gives the model back; the last user frees its memory."""
         self._lease.close()
 
-    def _run(self, texts: Sequence[str], *, query: bool, show_progress: bool) -> FloatArray:
+    def _run(self, texts: Iterable[str], *, query: bool, show_progress: bool) -> FloatArray:
         checked = check_texts(texts, "query" if query else "passage")
         with progress_bar("embedding", len(checked), shown=show_progress):
             return _counted(self._once.run(self._prompted(checked, query=query))).rows
 
-    async def _arun(self, texts: Sequence[str], *, query: bool) -> FloatArray:
+    async def _arun(self, texts: Iterable[str], *, query: bool) -> FloatArray:
         checked = check_texts(texts, "query" if query else "passage")
         return _counted(await self._once.arun(self._prompted(checked, query=query))).rows
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 from gpurerank.calls import stage
 from gpurerank.errors import InputError
-from gpurerank.ranking import check_limits
+from gpurerank.request import check_request
 from gpurerank.types import CutOff, RankedPassage, Ranker
 
 
@@ -38,7 +38,7 @@ class Cascade:
     def rank(
         self,
         query: str,
-        passages: Sequence[str],
+        passages: Iterable[str],
         top_k: int | None = None,
         threshold: float | None = None,
         *,
@@ -48,9 +48,9 @@ class Cascade:
 
         ``threshold`` and ``cut_off`` apply to the second stage. Raises what the stages raise.
         """
-        check_limits(top_k, threshold)
+        checked = check_request(query, passages, top_k, threshold)
         with stage("first_stage"):
-            kept = self._first.rank(query, passages, top_k=self._candidates)
+            kept = self._first.rank(query, checked, top_k=self._candidates)
         found = [passage.passage for passage in kept]
         ranked = self._second.rank(query, found, top_k, threshold, cut_off=cut_off)
         return _joined(kept, ranked)
@@ -58,16 +58,16 @@ class Cascade:
     async def arank(
         self,
         query: str,
-        passages: Sequence[str],
+        passages: Iterable[str],
         top_k: int | None = None,
         threshold: float | None = None,
         *,
         cut_off: CutOff | None = None,
     ) -> list[RankedPassage]:
         """As ``rank``, without blocking the event loop."""
-        check_limits(top_k, threshold)
+        checked = check_request(query, passages, top_k, threshold)
         with stage("first_stage"):
-            kept = await self._first.arank(query, passages, top_k=self._candidates)
+            kept = await self._first.arank(query, checked, top_k=self._candidates)
         found = [passage.passage for passage in kept]
         ranked = await self._second.arank(query, found, top_k, threshold, cut_off=cut_off)
         return _joined(kept, ranked)

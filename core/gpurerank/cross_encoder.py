@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -119,7 +119,7 @@ class CrossEncoder:
         model = self._lease.model
         return [repr(model.spec), model.fingerprint]
 
-    def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    def score_pairs(self, pairs: Iterable[tuple[str, str]]) -> list[float]:
         """The score of each pair, in [0, 1], input order.
 
         A pair over ``max_length`` is cut, the longer text first, as sentence-transformers does;
@@ -132,21 +132,21 @@ class CrossEncoder:
         """
         return sigmoids(self.logits(pairs))
 
-    async def ascore_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    async def ascore_pairs(self, pairs: Iterable[tuple[str, str]]) -> list[float]:
         """As ``score_pairs``, without blocking; a cancelled task's pairs do not run."""
         return sigmoids(await self.alogits(pairs))
 
-    def logits(self, pairs: Sequence[tuple[str, str]]) -> FloatArray:
+    def logits(self, pairs: Iterable[tuple[str, str]]) -> FloatArray:
         """The model's own logits, shape (pairs,), float32; raises as ``score_pairs``."""
-        check_pairs(pairs)
+        checked = check_pairs(pairs)
         engine = self._lease.engine
-        return self._finite(engine.run(pairs).rows) if len(pairs) else _no_logits()
+        return self._finite(engine.run(checked).rows) if checked else _no_logits()
 
-    async def alogits(self, pairs: Sequence[tuple[str, str]]) -> FloatArray:
+    async def alogits(self, pairs: Iterable[tuple[str, str]]) -> FloatArray:
         """As ``logits``, without blocking."""
-        check_pairs(pairs)
+        checked = check_pairs(pairs)
         engine = self._lease.engine
-        return self._finite((await engine.arun(pairs)).rows) if len(pairs) else _no_logits()
+        return self._finite((await engine.arun(checked)).rows) if checked else _no_logits()
 
     def fit(self, query: str, passages: Sequence[str], long_passages: LongPassages) -> list[Fit]:
         """How each passage is shown to the model beside a query: as windows, or cut."""

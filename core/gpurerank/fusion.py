@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -66,7 +66,7 @@ class Fusion:
     def rank(
         self,
         query: str,
-        passages: Sequence[str],
+        passages: Iterable[str],
         top_k: int | None = None,
         threshold: float | None = None,
         *,
@@ -87,7 +87,7 @@ class Fusion:
     async def arank(
         self,
         query: str,
-        passages: Sequence[str],
+        passages: Iterable[str],
         top_k: int | None = None,
         threshold: float | None = None,
         *,

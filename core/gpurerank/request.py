@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,11 +11,16 @@ from gpurerank.chunking import Fit, max_passage_scores
 from gpurerank.errors import InputError, ScoringError
 from gpurerank.ranking import check_limits, logit_of
 
+Item = TypeVar("Item")
+
 
 def check_request(
-    query: str, passages: Sequence[str], top_k: int | None, threshold: float | None
+    query: str, passages: Iterable[str], top_k: int | None, threshold: float | None
 ) -> list[str]:
-    """The passages as a list.
+    """Checks a request and reads its passages, once.
+
+    Returns:
+        The passages as a list.
 
     Raises:
         InputError: The query is blank, a passage is not a string, or a limit is out of range.
@@ -36,30 +42,33 @@ def check_query(query: str) -> None:
         raise InputError("the query is blank; there is nothing to rank for")
 
 
-def check_texts(texts: Sequence[str], role: str) -> list[str]:
-    """The texts as a list.
+def check_texts(texts: Iterable[str], role: str) -> list[str]:
+    """Reads texts once and checks each.
+
+    Returns:
+        The texts as a list.
 
     Raises:
-        InputError: One is not a string, or a string stands in place of the list.
+        InputError: One is not a string, or there is no list of them.
     """
-    if isinstance(texts, str):
-        raise InputError(f"the {role}s are one string; give a list of strings")
-    listed = list(texts)
-    for index, text in enumerate(listed):
+    checked = read_items(texts, f"the {role}s are", "a list of strings")
+    for index, text in enumerate(checked):
         if not isinstance(text, str):
             raise InputError(f"{role} {index} is {type(text).__name__}, not a string")
-    return listed
+    return checked
 
 
-def check_pairs(pairs: Sequence[tuple[str, str]]) -> None:
-    """Checks pairs before any work is done.
+def check_pairs(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Reads pairs once and checks each, before any work is done.
+
+    Returns:
+        The pairs as a list of tuples.
 
     Raises:
-        InputError: ``pairs`` is not a sequence of two strings each.
+        InputError: One is not two strings, or there is no list of them.
     """
-    if isinstance(pairs, str):
-        raise InputError("pairs is a string; give a list of (query, passage)")
-    for index, pair in enumerate(pairs):
+    checked = []
+    for index, pair in enumerate(read_items(pairs, "pairs is", "a list of (query, passage)")):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise InputError(f"pair {index} is {type(pair).__name__}, not (query, passage)")
         for role, text in zip(("query", "passage"), pair, strict=True):
@@ -67,6 +76,34 @@ def check_pairs(pairs: Sequence[tuple[str, str]]) -> None:
                 raise InputError(
                     f"the {role} of pair {index} is {type(text).__name__}, not a string"
                 )
+        checked.append((pair[0], pair[1]))
+    return checked
+
+
+def read_items(items: Iterable[Item], subject: str, expected: str) -> list[Item]:
+    """Reads an iterable once, so that a generator, a filter or a zip serves like a list.
+
+    Every public method reads its input this way; a plugin of your own can too.
+
+    Args:
+        items: What the caller passed.
+        subject: How an error begins, with its verb, such as "the passages are".
+        expected: What an error asks for, such as "a list of strings".
+
+    Raises:
+        InputError: It is a single text, a mapping, an asynchronous iterator or not iterable.
+    """
+    if isinstance(items, str):
+        raise InputError(f"{subject} one string; give {expected}")
+    if isinstance(items, bytes | bytearray | Mapping) or not isinstance(items, Iterable):
+        kind = type(items).__name__
+        if isinstance(items, AsyncIterable):
+            raise InputError(
+                f"{subject} an asynchronous iterator ({kind}); collect it first, with"
+                f" [item async for item in ...], and give {expected}"
+            )
+        raise InputError(f"{subject} of type {kind}; give {expected}")
+    return list(items)
 
 
 def check_scores(scores: Sequence[float], wanted: int) -> None:
@@ -137,11 +174,10 @@ class AskedPairs:
         passages: Of each query, in the order that its pairs came.
     """
 
-    def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
-        check_pairs(pairs)
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         self._rows: dict[str, list[int]] = {}
         self.passages: dict[str, list[str]] = {}
-        for row, (query, passage) in enumerate(pairs):
+        for row, (query, passage) in enumerate(check_pairs(pairs)):
             check_query(query)
             self._rows.setdefault(query, []).append(row)
             self.passages.setdefault(query, []).append(passage)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -188,7 +188,7 @@ class Reranker:
     def rank(
         self,
         query: str,
-        passages: Sequence[str],
+        passages: Iterable[str],
         top_k: int | None = None,
         threshold: float | None = None,
         *,
@@ -224,7 +224,7 @@ class Reranker:
     async def arank(
         self,
         query: str,
-        passages: Sequence[str],
+        passages: Iterable[str],
         top_k: int | None = None,
         threshold: float | None = None,
         *,
@@ -245,7 +245,7 @@ class Reranker:
             return self._after(error, listed, top_k)
 
     def score_pairs(
-        self, pairs: Sequence[tuple[str, str]], *, show_progress: bool = False
+        self, pairs: Iterable[tuple[str, str]], *, show_progress: bool = False
     ) -> list[float]:
         """The score of each (query, passage), in [0, 1], input order; long passages as in ``rank``.
 
@@ -262,7 +262,7 @@ class Reranker:
             self._count_tokens(plan)
         return plan.best(found)
 
-    async def ascore_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    async def ascore_pairs(self, pairs: Iterable[tuple[str, str]]) -> list[float]:
         """As ``score_pairs``, without blocking the event loop; cancelling stops the work."""
         asked = AskedPairs(pairs)
         with self._call():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -129,7 +129,7 @@ class RayScorer:
         self._busy = _started(options, wanted.fitted())
         self._await_models()
 
-    def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    def score_pairs(self, pairs: Iterable[tuple[str, str]]) -> list[float]:
         """The score of each (query, passage), in [0, 1], input order.
 
         Raises:
@@ -138,7 +138,8 @@ class RayScorer:
             DeadlineError: The deadline passed; the work is cancelled.
             ClosedError: The pool was closed.
         """
-        with calling(timeout_s=self._timeout_s) as call, self._given(pairs) as tasks:
+        checked = check_pairs(pairs)
+        with calling(timeout_s=self._timeout_s) as call, self._given(checked) as tasks:
             parts: dict[Any, list[float]] = {}
             waiting, done = list(tasks), 0
             while waiting:
@@ -147,12 +148,13 @@ class RayScorer:
                 parts.update(zip(ready, _answered(ready), strict=True))
                 done += sum(tasks[task] for task in ready)
                 if call.on_progress is not None:
-                    call.on_progress(done, len(pairs))
+                    call.on_progress(done, len(checked))
         return [score for task in tasks for score in parts[task]]
 
-    async def ascore_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    async def ascore_pairs(self, pairs: Iterable[tuple[str, str]]) -> list[float]:
         """As ``score_pairs``, without blocking the event loop; cancelling stops the work."""
-        with calling(timeout_s=self._timeout_s) as call, self._given(pairs) as tasks:
+        checked = check_pairs(pairs)
+        with calling(timeout_s=self._timeout_s) as call, self._given(checked) as tasks:
             answers = asyncio.gather(*(asyncio.wrap_future(task.future()) for task in tasks))
             try:
                 parts = await asyncio.wait_for(answers, call.remaining_s())
@@ -185,21 +187,18 @@ class RayScorer:
             raise
 
     @contextmanager
-    def _given(self, pairs: Sequence[tuple[str, str]]) -> Iterator[dict[Any, int]]:
+    def _given(self, pairs: list[tuple[str, str]]) -> Iterator[dict[Any, int]]:
         """Gives pairs to the actors that have the least to do; a failure cancels what is left.
 
         Yields the tasks in the order of the pairs, with the number of pairs of each.
         """
-        check_pairs(pairs)
         current_call().check_deadline()
         remaining_s = current_call().remaining_s()
         tasks: dict[Any, int] = {}
         owners = []
         try:
             for start in range(0, len(pairs), self._pairs_per_task):
-                part = [
-                    (query, text) for query, text in pairs[start : start + self._pairs_per_task]
-                ]
+                part = pairs[start : start + self._pairs_per_task]
                 actor = self._least_busy(len(part))
                 owners.append((actor, len(part)))
                 tasks[actor.score.remote(part, remaining_s)] = len(part)

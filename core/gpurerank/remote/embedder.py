@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -118,7 +118,7 @@ class RemoteEmbedder:
         """The model as requested, else as the server names it, else the server's host."""
         return self._session.name
 
-    def embed_queries(self, queries: Sequence[str], *, show_progress: bool = False) -> FloatArray:
+    def embed_queries(self, queries: Iterable[str], *, show_progress: bool = False) -> FloatArray:
         """Vectors of queries, shape (queries, dim), float32; (0, 0) while dim is not known.
 
         Raises:
@@ -130,16 +130,16 @@ class RemoteEmbedder:
         """
         return self._run(queries, is_query=True, show_progress=show_progress)
 
-    def embed_passages(self, passages: Sequence[str], *, show_progress: bool = False) -> FloatArray:
+    def embed_passages(self, passages: Iterable[str], *, show_progress: bool = False) -> FloatArray:
         """Vectors of passages, shape (passages, dim), float32; otherwise as ``embed_queries``."""
         return self._run(passages, is_query=False, show_progress=show_progress)
 
-    async def aembed_queries(self, queries: Sequence[str]) -> FloatArray:
+    async def aembed_queries(self, queries: Iterable[str]) -> FloatArray:
         """As ``embed_queries``, without blocking; cancelling the task closes its requests."""
         listed = check_texts(queries, "query")
         return await self._session.arun(lambda: self._vectors(listed, is_query=True))
 
-    async def aembed_passages(self, passages: Sequence[str]) -> FloatArray:
+    async def aembed_passages(self, passages: Iterable[str]) -> FloatArray:
         """As ``embed_passages``, without blocking; cancelling the task closes its requests."""
         listed = check_texts(passages, "passage")
         return await self._session.arun(lambda: self._vectors(listed, is_query=False))
@@ -148,7 +148,7 @@ class RemoteEmbedder:
         """Closes the connections; calls in flight fail."""
         self._session.close()
 
-    def _run(self, texts: Sequence[str], *, is_query: bool, show_progress: bool) -> FloatArray:
+    def _run(self, texts: Iterable[str], *, is_query: bool, show_progress: bool) -> FloatArray:
         listed = check_texts(texts, "query" if is_query else "passage")
         with progress_bar("embedding", len(listed), shown=show_progress):
             return self._session.run(lambda: self._vectors(listed, is_query=is_query))

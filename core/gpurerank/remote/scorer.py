@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -142,7 +142,7 @@ class RemoteScorer:
             f"truncate={options.truncate} logits={self._logits}",
         ]
 
-    def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    def score_pairs(self, pairs: Iterable[tuple[str, str]]) -> list[float]:
         """The score of each pair, in [0, 1], input order.
 
         Raises:
@@ -152,13 +152,13 @@ class RemoteScorer:
             RemoteError: It cannot be reached, returns an error, or an invalid response.
             NotFiniteError: It returned NaN or infinity.
         """
-        listed = _checked(pairs)
-        return self._session.run(lambda: self._scores(listed))
+        checked = check_pairs(pairs)
+        return self._session.run(lambda: self._scores(checked))
 
-    async def ascore_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    async def ascore_pairs(self, pairs: Iterable[tuple[str, str]]) -> list[float]:
         """As ``score_pairs``, without blocking; cancelling the task closes its requests."""
-        listed = _checked(pairs)
-        return await self._session.arun(lambda: self._scores(listed))
+        checked = check_pairs(pairs)
+        return await self._session.arun(lambda: self._scores(checked))
 
     def close(self) -> None:
         """Closes the connections; calls in flight fail."""
@@ -215,8 +215,3 @@ class RemoteScorer:
                 max_characters=options.characters_per_request or api.max_characters,
             ):
                 yield _Part(query, documents[part], rows[part])
-
-
-def _checked(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    check_pairs(pairs)
-    return [(query, passage) for query, passage in pairs]
