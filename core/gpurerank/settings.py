@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
 
 from gpurerank.cache import ScoreStore
+from gpurerank.copying import deep_copy
 from gpurerank.reranker import Reranker
 from gpurerank.reranker_options import RerankerOptions
-from gpurerank.types import CutOff, Ranker
+from gpurerank.types import CutOff, RankedPassage, Ranker
+
+Item = TypeVar("Item", bound=BaseModel)
 
 
 class RerankSettings(BaseModel):
@@ -52,3 +55,21 @@ class RerankSettings(BaseModel):
         """Loads the model, so that a wrong name fails here and not in the first query."""
         super().model_post_init(context)
         self._ranker = self.ranker or Reranker.from_options(RerankerOptions.of(self))
+
+    def _rank(self, query: str, passages: list[str], top_n: int | None) -> list[RankedPassage]:
+        return self._ranker.rank(query, passages, top_n, self.threshold, cut_off=self.cut_off)
+
+    async def _arank(
+        self, query: str, passages: list[str], top_n: int | None
+    ) -> list[RankedPassage]:
+        return await self._ranker.arank(
+            query, passages, top_n, self.threshold, cut_off=self.cut_off
+        )
+
+    @staticmethod
+    def _copy_item(item: Item, **replaced: Any) -> Item:
+        """Copies a framework's object deeply, with some fields replaced."""
+        kept = {
+            name: deep_copy(value) for name, value in vars(item).items() if name not in replaced
+        }
+        return item.model_copy(update={**kept, **replaced})

@@ -71,6 +71,27 @@ class RankedPassage:
             self.error,
         )
 
+    def span_in(self, text: str) -> list[int] | None:
+        """The best window counted in a text that the scored passage ends with or contains.
+
+        For a plugin that scores a title or other metadata in front of a document's own text.
+
+        Returns:
+            Characters [start, stop) of ``text``; None where no model read the passage, where the
+            passage does not contain the text, and where the best window lies outside of it.
+        """
+        if self.span is None:
+            return None
+        # The passage may have lost the white space at its ends. The last place counts, because
+        # what is put before a text may repeat it.
+        stripped = text.strip()
+        place = self.passage.rfind(stripped)
+        if place < 0:
+            return None
+        shift = place - text.find(stripped)
+        start, stop = (min(max(edge - shift, 0), len(text)) for edge in self.span)
+        return [start, stop] if start < stop else None
+
     def to_dict(self) -> dict[str, Any]:
         """Every attribute as JSON-safe values; the span becomes a list."""
         # ``dataclasses.asdict`` copies every value deeply, which takes ten times as long.
