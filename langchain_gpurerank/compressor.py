@@ -2,111 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Literal
 
-from langchain_core.callbacks import AsyncCallbackManager, CallbackManager, Callbacks
+from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
+from pydantic import BeforeValidator
 
-from gpurerank import RankedPassage, RerankSettings, calling
-
-PROVENANCE = "gpurerank"
-SCORE = "relevance_score"
+from gpurerank import InputError, RankedPassage, RerankSettings, calling, read_items
+from langchain_gpurerank.passages import DocumentText, check_document_text, passages_of
+from langchain_gpurerank.ranked_document import ranked_metadata
+from langchain_gpurerank.tracing import RerankRun
 
 
 class GPURerank(RerankSettings, BaseDocumentCompressor):
     """Reranks documents for a query.
 
-    Documents come back as copies, best first, with ``metadata["relevance_score"]`` and the whole
-    provenance under ``metadata["gpurerank"]``; those that went in are not touched.
+    Documents come back as deep copies, best first, with ``metadata["relevance_score"]`` and the
+    whole provenance under ``metadata["gpurerank"]``; neither counts when documents are compared.
+    Those that went in are not touched.
 
-    Its options are those of ``gpurerank.RerankSettings``.
+    Its options are those of ``gpurerank.RerankSettings`` and these.
+
+    Attributes:
+        document_text: What is scored in place of ``page_content``: a function that makes the text
+            of a document, or the metadata keys whose values are put before ``page_content``, such
+            as ``["title", "heading"]``. The span in the provenance counts in ``page_content``; it
+            is None where the scored text does not contain it.
+        provenance: "metadata", or "none" to write neither the score nor the provenance into the
+            copies, for chains that compare documents by all of their metadata.
     """
 
+    document_text: Annotated[DocumentText | None, BeforeValidator(check_document_text)] = None
+    provenance: Literal["metadata", "none"] = "metadata"
+
     def compress_documents(
-        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+        self, documents: Iterable[Document], query: str, callbacks: Callbacks | None = None
     ) -> Sequence[Document]:
         """The best documents, as copies, best first."""
         return self.rerank_documents(documents, query, self.top_n, callbacks)
 
     async def acompress_documents(
-        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+        self, documents: Iterable[Document], query: str, callbacks: Callbacks | None = None
     ) -> Sequence[Document]:
         """As ``compress_documents``, without blocking the event loop."""
         return await self.arerank_documents(documents, query, self.top_n, callbacks)
 
     def rerank_documents(
         self,
-        documents: Sequence[Document],
+        documents: Iterable[Document],
         query: str,
         top_n: int | None,
         callbacks: Callbacks | None = None,
     ) -> list[Document]:
-        """As ``compress_documents``, with a ``top_n`` of its own; a child run in the trace."""
-        run = CallbackManager.configure(callbacks).on_chain_start(
-            None, {"query": query, "documents": list(documents)}, name="GPURerank"
-        )
+        """As ``compress_documents``, with another ``top_n``; a child run in the trace."""
+        checked = self._checked(documents)
+        report = RerankRun(query, checked, top_n, self._ranker.model_name)
+        run = report.start(callbacks)
         try:
             with calling() as call:
-                ranked = self._ranker.rank(
-                    query,
-                    [document.page_content for document in documents],
-                    top_n,
-                    self.threshold,
-                    cut_off=self.cut_off,
-                )
+                ranked = self._rank(query, passages_of(checked, self.document_text), top_n)
         except BaseException as error:
             run.on_chain_error(error)
             raise
-        reranked = _documents(documents, ranked)
-        run.on_chain_end(_trace(reranked, self._ranker.model_name, call.stages_ms))
+        reranked = [self._ranked_copy(checked[passage.index], passage) for passage in ranked]
+        run.on_chain_end(report.outputs(run, reranked, call.stages_ms))
         return reranked
 
     async def arerank_documents(
         self,
-        documents: Sequence[Document],
+        documents: Iterable[Document],
         query: str,
         top_n: int | None,
         callbacks: Callbacks | None = None,
     ) -> list[Document]:
         """As ``rerank_documents``, without blocking the event loop."""
-        run = await AsyncCallbackManager.configure(callbacks).on_chain_start(
-            None, {"query": query, "documents": list(documents)}, name="GPURerank"
-        )
+        checked = self._checked(documents)
+        report = RerankRun(query, checked, top_n, self._ranker.model_name)
+        run = await report.astart(callbacks)
         try:
             with calling() as call:
-                ranked = await self._ranker.arank(
-                    query,
-                    [document.page_content for document in documents],
-                    top_n,
-                    self.threshold,
-                    cut_off=self.cut_off,
-                )
+                ranked = await self._arank(query, passages_of(checked, self.document_text), top_n)
         except BaseException as error:
             await run.on_chain_error(error)
             raise
-        reranked = _documents(documents, ranked)
-        await run.on_chain_end(_trace(reranked, self._ranker.model_name, call.stages_ms))
+        reranked = [self._ranked_copy(checked[passage.index], passage) for passage in ranked]
+        await run.on_chain_end(report.outputs(run, reranked, call.stages_ms))
         return reranked
 
+    def _checked(self, documents: Iterable[Document]) -> list[Document]:
+        checked = read_items(documents, "the documents are", "a list of Documents")
+        for index, document in enumerate(checked):
+            if not isinstance(document, Document):
+                raise InputError(
+                    f"document {index} is {type(document).__name__}; give a"
+                    " langchain_core.documents.Document"
+                )
+        return checked
 
-def _documents(documents: Sequence[Document], ranked: Sequence[RankedPassage]) -> list[Document]:
-    return [_copy(documents[passage.index], passage) for passage in ranked]
+    def _ranked_copy(self, document: Document, passage: RankedPassage) -> Document:
+        twin = self._copy_item(document)
+        if self.provenance == "none":
+            return twin
+        metadata = ranked_metadata(twin.metadata, passage, self._span(document, passage))
+        return twin.model_copy(update={"metadata": metadata})
 
-
-def _copy(document: Document, passage: RankedPassage) -> Document:
-    provenance = passage.provenance()
-    earlier = document.metadata.get(SCORE)
-    if passage.previous_score is None and isinstance(earlier, float):
-        provenance["previous_score"] = earlier
-    metadata = {**document.metadata, PROVENANCE: provenance}
-    if passage.score is not None:
-        metadata[SCORE] = passage.score
-    return document.model_copy(update={"metadata": metadata})
-
-
-def _trace(
-    documents: list[Document], model_name: str, stages_ms: dict[str, float]
-) -> dict[str, Any]:
-    rounded = {name: round(ms, 3) for name, ms in stages_ms.items()}
-    return {"documents": documents, "model": model_name, "stages_ms": rounded}
+    def _span(self, document: Document, passage: RankedPassage) -> list[int] | None:
+        if self.document_text is None:
+            return None if passage.span is None else list(passage.span)
+        return passage.span_in(document.page_content)

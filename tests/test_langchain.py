@@ -9,6 +9,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from langchain_chroma import Chroma
 from langchain_classic.retrievers.contextual_compression import ContextualCompressionRetriever
@@ -207,6 +208,23 @@ def test_kept_order_is_marked() -> None:
     assert [d.page_content for d in kept] == TEXTS[:2]
     assert "relevance_score" not in kept[0].metadata
     assert kept[0].metadata["gpurerank"]["error"] == "RuntimeError: gone"
+
+
+@pytest.mark.parametrize(
+    ("earlier", "kept"), [(0.25, 0.25), (1, 1.0), (np.float32(0.5), 0.5), ("high", None)]
+)
+def test_a_kept_order_shows_no_score_of_an_earlier_stage(earlier: object, kept: object) -> None:
+    class Broken:
+        def score_pairs(self, pairs: Any) -> list[float]:
+            raise RuntimeError("gone")
+
+    ranker = Reranker.from_scorer(Broken(), name="broken", on_error="keep_order")
+    given = [Document("a", metadata={"relevance_score": earlier})]
+    (found,) = GPURerank(ranker=ranker).compress_documents(given, "q")
+    assert "relevance_score" not in found.metadata
+    assert found.metadata["gpurerank"]["previous_score"] == kept
+    assert type(found.metadata["gpurerank"]["previous_score"]) is type(kept)
+    assert given[0].metadata == {"relevance_score": earlier}
 
 
 def test_threshold_and_empty_input(overlap: WordOverlap) -> None:
