@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import Field, PrivateAttr, SecretStr
+from llama_index.core.schema import BaseNode
 
-from gpurerank import BiEncoder, RemoteEmbedder, open_embedder
+from gpurerank import BiEncoder, InputError, RemoteEmbedder, open_embedder, read_items
 
 
 class GPUEmbedding(BaseEmbedding):
@@ -59,6 +61,27 @@ class GPUEmbedding(BaseEmbedding):
         """The name in serialized pipelines."""
         return "GPUEmbedding"
 
+    # The base class reads texts and nodes twice, which leaves nothing of an iterator.
+    def get_text_embedding_batch(
+        self, texts: Iterable[str], show_progress: bool = False, **kwargs: Any
+    ) -> list[list[float]]:
+        """One vector for each text."""
+        return super().get_text_embedding_batch(_texts(texts), show_progress, **kwargs)
+
+    async def aget_text_embedding_batch(
+        self, texts: Iterable[str], show_progress: bool = False, **kwargs: Any
+    ) -> list[list[float]]:
+        """As ``get_text_embedding_batch``, without blocking the event loop."""
+        return await super().aget_text_embedding_batch(_texts(texts), show_progress, **kwargs)
+
+    def __call__(self, nodes: Iterable[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
+        """Embeds nodes in place, as a step of an ingestion pipeline."""
+        return super().__call__(_nodes(nodes), **kwargs)
+
+    async def acall(self, nodes: Iterable[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
+        """As ``__call__``, without blocking the event loop."""
+        return await super().acall(_nodes(nodes), **kwargs)
+
     def _get_query_embedding(self, query: str) -> list[float]:
         return _floats(self._encoder.embed_queries([query]))[0]
 
@@ -76,6 +99,18 @@ class GPUEmbedding(BaseEmbedding):
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         return _floats(await self._encoder.aembed_passages(texts))
+
+
+def _texts(texts: Iterable[str]) -> list[str]:
+    return read_items(texts, "the texts are", "a list of strings")
+
+
+def _nodes(nodes: Iterable[BaseNode]) -> list[BaseNode]:
+    checked = read_items(nodes, "the nodes are", "a list of nodes")
+    for index, node in enumerate(checked):
+        if not isinstance(node, BaseNode):
+            raise InputError(f"node {index} is {type(node).__name__}; give a TextNode")
+    return checked
 
 
 def _floats(vectors: Any) -> list[list[float]]:

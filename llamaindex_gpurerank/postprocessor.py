@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,9 +13,10 @@ from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRan
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
-from gpurerank import InputError, RankedPassage, RerankSettings
+from gpurerank import InputError, RankedPassage, RerankSettings, read_items
+from llamaindex_gpurerank.ranked_node import RankedMetadata
 
-PROVENANCE = "gpurerank"
+_NO_TEXT = "the node has no text"
 
 dispatcher = get_dispatcher(__name__)
 
@@ -23,9 +24,10 @@ dispatcher = get_dispatcher(__name__)
 class GPURerank(RerankSettings, BaseNodePostprocessor):
     """Reranks nodes for a query.
 
-    Nodes come back as copies, best first, with the new score; the whole provenance stands under
-    ``metadata["gpurerank"]``, which no model is shown, its span counted in the node's own text.
-    Those that went in are not touched.
+    Nodes come back as deep copies, best first, with the new score. The whole provenance is
+    ``metadata["gpurerank"]``, its span counted in the node's own text; it changes neither the
+    node's hash nor what models read. Those that went in are not touched. A node without text, such
+    as an image, keeps its place and its score.
 
     Its options are those of ``gpurerank.RerankSettings``.
     """
@@ -42,41 +44,58 @@ class GPURerank(RerankSettings, BaseNodePostprocessor):
         """The name in serialized pipelines."""
         return "GPURerank"
 
+    # Nodes are read here, before the framework's span or a tracer can use an iterator up.
+    def postprocess_nodes(
+        self,
+        nodes: Iterable[NodeWithScore | BaseNode],
+        query_bundle: QueryBundle | None = None,
+        query_str: str | None = None,
+    ) -> list[NodeWithScore]:
+        """The best nodes, as copies, best first; a bare node is one without a score."""
+        return super().postprocess_nodes(self._checked(nodes), query_bundle, query_str)
+
+    async def apostprocess_nodes(
+        self,
+        nodes: Iterable[NodeWithScore | BaseNode],
+        query_bundle: QueryBundle | None = None,
+        query_str: str | None = None,
+    ) -> list[NodeWithScore]:
+        """As ``postprocess_nodes``, without blocking the event loop."""
+        return await super().apostprocess_nodes(self._checked(nodes), query_bundle, query_str)
+
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        query = _query(query_bundle)
+        query, passages = _checked_query(query_bundle), _passages(nodes)
         with self._reported(query, nodes) as result:
-            ranked = self._ranker.rank(
-                query, _texts(nodes), self.top_n, self.threshold, cut_off=self.cut_off
-            )
-            result += _nodes(nodes, ranked)
+            ranked = self._rank(query.query_str, passages, self.top_n)
+            result += self._merge(nodes, passages, ranked)
         return result
 
     @dispatcher.span
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        query = _query(query_bundle)
+        query, passages = _checked_query(query_bundle), _passages(nodes)
         with self._reported(query, nodes) as result:
-            ranked = await self._ranker.arank(
-                query, _texts(nodes), self.top_n, self.threshold, cut_off=self.cut_off
-            )
-            result += _nodes(nodes, ranked)
+            ranked = await self._arank(query.query_str, passages, self.top_n)
+            result += self._merge(nodes, passages, ranked)
         return result
 
     @contextmanager
-    def _reported(self, query: str, nodes: list[NodeWithScore]) -> Iterator[list[NodeWithScore]]:
+    def _reported(
+        self, query: QueryBundle, nodes: list[NodeWithScore]
+    ) -> Iterator[list[NodeWithScore]]:
         """Sends the start and, whatever happens, the end of a rerank; yields the list to fill."""
         name = self._ranker.model_name
-        wanted = len(nodes) if self.top_n is None else self.top_n
+        top_n = len(nodes) if self.top_n is None else self.top_n
         result: list[NodeWithScore] = []
-        dispatcher.event(ReRankStartEvent(query=query, nodes=nodes, top_n=wanted, model_name=name))
+        dispatcher.event(ReRankStartEvent(query=query, nodes=nodes, top_n=top_n, model_name=name))
         payload: dict[str, Any] = {
             EventPayload.NODES: nodes,
             EventPayload.MODEL_NAME: name,
-            EventPayload.QUERY_STR: query,
-            EventPayload.TOP_K: wanted,
+            EventPayload.QUERY_STR: query.query_str,
+            EventPayload.TOP_K: top_n,
         }
         try:
             with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
@@ -85,50 +104,69 @@ class GPURerank(RerankSettings, BaseNodePostprocessor):
         finally:
             dispatcher.event(ReRankEndEvent(nodes=result))
 
+    def _checked(self, nodes: Iterable[NodeWithScore | BaseNode]) -> list[NodeWithScore]:
+        checked = []
+        expected = "a list of NodeWithScore"
+        for index, node in enumerate(read_items(nodes, "the nodes are", expected)):
+            if not isinstance(node, NodeWithScore | BaseNode):
+                raise InputError(
+                    f"node {index} is {type(node).__name__}; give a NodeWithScore or a TextNode"
+                )
+            checked.append(NodeWithScore(node=node) if isinstance(node, BaseNode) else node)
+        return checked
 
-def _query(bundle: QueryBundle | None) -> str:
+    def _merge(
+        self, nodes: list[NodeWithScore], passages: list[str], ranked: list[RankedPassage]
+    ) -> list[NodeWithScore]:
+        """The ranked nodes, with each node without text at the place where it came."""
+        merged = [passage for passage in ranked if passages[passage.index]]
+        for index, passage in enumerate(passages):
+            if not passage and (self.top_n is None or index < self.top_n):
+                merged.insert(index, _unranked(index, self._ranker.model_name))
+        return [
+            self._ranked_copy(nodes[passage.index], passage.at(place))
+            for place, passage in enumerate(merged[: self.top_n], 1)
+        ]
+
+    def _ranked_copy(self, scored: NodeWithScore, passage: RankedPassage) -> NodeWithScore:
+        provenance = passage.provenance()
+        if passage.previous_score is None and scored.score is not None:
+            provenance["previous_score"] = float(scored.score)
+        provenance["span"] = passage.span_in(scored.node.get_content(MetadataMode.NONE))
+        node = self._copy_item(scored.node)
+        # Not assigned: nodes validate assignments, which makes a plain dictionary of it.
+        node = node.model_copy(update={"metadata": RankedMetadata(node.metadata, provenance)})
+        score = scored.score if passage.score is None else passage.score
+        return NodeWithScore(node=node, score=score)
+
+
+def _checked_query(bundle: QueryBundle | None) -> QueryBundle:
     if bundle is None:
         raise InputError("there is no query to rank for; pass query_bundle or query_str")
-    return bundle.query_str
+    return bundle
 
 
-def _texts(nodes: Sequence[NodeWithScore]) -> list[str]:
-    return [node.node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
+def _passages(nodes: list[NodeWithScore]) -> list[str]:
+    """The text of each node as it was embedded; empty where the node itself has none."""
+    return [_passage(scored.node) for scored in nodes]
 
 
-def _nodes(nodes: Sequence[NodeWithScore], ranked: Sequence[RankedPassage]) -> list[NodeWithScore]:
-    return [_copy(nodes[passage.index], passage) for passage in ranked]
+def _passage(node: BaseNode) -> str:
+    if not node.get_content(MetadataMode.NONE).strip():
+        return ""
+    return node.get_content(MetadataMode.EMBED)
 
 
-def _copy(scored: NodeWithScore, passage: RankedPassage) -> NodeWithScore:
-    provenance = passage.provenance()
-    if passage.previous_score is None and scored.score is not None:
-        provenance["previous_score"] = float(scored.score)
-    provenance["span"] = _span_in_text(scored.node, passage)
-    node = scored.node.model_copy(
-        update={
-            "metadata": {**scored.node.metadata, PROVENANCE: provenance},
-            "excluded_embed_metadata_keys": _with(scored.node.excluded_embed_metadata_keys),
-            "excluded_llm_metadata_keys": _with(scored.node.excluded_llm_metadata_keys),
-        }
+def _unranked(index: int, model_name: str) -> RankedPassage:
+    return RankedPassage(
+        index=index,
+        passage="",
+        score=None,
+        logit=None,
+        rank=index + 1,
+        span=None,
+        truncated=False,
+        model=model_name,
+        previous_rank=index + 1,
+        error=_NO_TEXT,
     )
-    return NodeWithScore(node=node, score=scored.score if passage.score is None else passage.score)
-
-
-def _span_in_text(node: BaseNode, passage: RankedPassage) -> list[int] | None:
-    """The best window in the node's own text; the scored passage has a metadata header before."""
-    if passage.span is None:
-        return None
-    text = node.get_content(metadata_mode=MetadataMode.NONE)
-    stripped = text.strip()
-    # The scored passage is stripped at its ends.
-    found = passage.passage.find(stripped)
-    if found < 0:
-        return None
-    shift = found - text.find(stripped)
-    start, stop = passage.span
-    return [min(max(start - shift, 0), len(text)), min(max(stop - shift, 0), len(text))]
-
-
-def _with(keys: list[str]) -> list[str]:
-    return keys if PROVENANCE in keys else [*keys, PROVENANCE]

@@ -21,7 +21,7 @@ from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
 from llama_index.core.llms.mock import MockLLM
-from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
+from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
 from llama_index.vector_stores.chroma import ChromaVectorStore
 from pydantic import ValidationError
 
@@ -98,7 +98,6 @@ def test_what_models_read_is_unchanged_by_reranking(embedded: object) -> None:
     again = reranker.postprocess_nodes(first, query_str="merge sorted lists")
     assert [n.node.node_id for n in again] == [n.node.node_id for n in first]
     assert [n.score for n in again] == pytest.approx([n.score for n in first], abs=1e-3)
-    assert again[0].node.excluded_embed_metadata_keys.count("gpurerank") == 1
 
 
 async def test_async_gives_the_same(embedded: object) -> None:
@@ -149,7 +148,8 @@ def test_each_start_event_has_its_end(how: str, events: Events, overlap: WordOve
     run(reranker, nodes(), "compares two files", how)
     run(reranker, [], "compares two files", how)
     start, end, start_empty, end_empty = events.reranks()
-    assert (start.query, start.top_n, start.model_name) == ("compares two files", 6, "overlap")
+    assert (start.query.query_str, start.top_n) == ("compares two files", 6)
+    assert start.model_name == "overlap"
     assert "gpurerank" not in start.nodes[0].node.metadata
     assert end.nodes[0].node.node_id == "n2"
     assert (start_empty.top_n, end_empty.nodes) == (0, [])
@@ -225,6 +225,57 @@ def test_kept_order_keeps_the_scores() -> None:
     kept = GPURerank(ranker=ranker, top_n=2).postprocess_nodes(nodes(), query_str="q")
     assert [(n.node.node_id, n.score) for n in kept] == [("n0", 0.5), ("n1", 0.49)]
     assert kept[0].node.metadata["gpurerank"]["error"] == "RuntimeError: gone"
+
+
+def test_bare_nodes_are_taken(overlap: WordOverlap) -> None:
+    reranker = GPURerank(ranker=Reranker.from_scorer(overlap, name="overlap"), top_n=1)
+    bare: list[Any] = [TextNode(text=text, id_=f"n{i}") for i, text in enumerate(TEXTS)]
+    for how in ("sync", "async"):
+        (found,) = run(reranker, bare, "compares two files", how)
+        assert (type(found), found.node_id) == (NodeWithScore, "n2")
+        assert found.node.metadata["gpurerank"]["previous_score"] is None
+    with pytest.raises(InputError, match="node 1 is str; give a NodeWithScore or a TextNode"):
+        reranker.postprocess_nodes([bare[0], "text"], query_str="q")
+    with pytest.raises(InputError, match="node 0 is tuple"):
+        reranker.postprocess_nodes(bare[0], query_str="q")
+
+
+@pytest.mark.parametrize("top_n", [None, 3, 2, 1])
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_nodes_without_text_keep_their_place(
+    top_n: int | None, how: str, overlap: WordOverlap
+) -> None:
+    image = NodeWithScore(
+        node=ImageNode(image_url="http://a/b.png", id_="image", metadata={"file_path": "b.png"}),
+        score=0.25,
+    )
+    given = [nodes()[0], image, nodes()[1], nodes()[2], NodeWithScore(node=TextNode(id_="blank"))]
+    reranker = GPURerank(ranker=Reranker.from_scorer(overlap, name="overlap"), top_n=top_n)
+    found = run(reranker, given, "compares two files", how)
+    assert [n.node_id for n in found] == ["n2", "image", "n0", "n1", "blank"][:top_n]
+    assert [n.node.metadata["gpurerank"]["rank"] for n in found] == list(range(1, len(found) + 1))
+    if top_n != 1:
+        provenance = found[1].node.metadata["gpurerank"]
+        assert (found[1].score, provenance["score"], provenance["span"]) == (0.25, None, None)
+        assert (provenance["error"], provenance["previous_rank"]) == ("the node has no text", 2)
+    assert "b.png" not in str(overlap.seen)
+
+
+def test_a_threshold_leaves_nodes_without_text(overlap: WordOverlap) -> None:
+    ranker = Reranker.from_scorer(overlap, name="overlap")
+    given = [*nodes(), NodeWithScore(node=TextNode(id_="blank"))]
+    for top_n, expected in ((None, ["n2", "blank"]), (3, ["n2"])):
+        reranker = GPURerank(ranker=ranker, threshold=0.6, top_n=top_n)
+        found = reranker.postprocess_nodes(given, query_str="compares two files")
+        assert [node.node_id for node in found] == expected
+
+
+def test_a_query_bundle_is_handed_on_whole(events: Events, overlap: WordOverlap) -> None:
+    bundle = QueryBundle("files", custom_embedding_strs=["other"], embedding=[0.5])
+    reranker = GPURerank(ranker=Reranker.from_scorer(overlap, name="overlap"))
+    reranker.postprocess_nodes(nodes(), query_bundle=bundle)
+    assert events.reranks()[0].query == bundle
+    assert bundle == QueryBundle("files", custom_embedding_strs=["other"], embedding=[0.5])
 
 
 def test_wrong_arguments_are_refused(overlap: WordOverlap) -> None:
