@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gpurerank.demo.corpus import folder, split, standard_library
+from gpurerank.demo.corpus import read_folder, read_standard_library, split_text
 from gpurerank.errors import DataError
 from tests.conftest import InProcess
 from tests.time_limits import HANG_S
@@ -69,14 +69,14 @@ def test_demo_indexes_a_folder_once_and_follows_changes(docs: Path, tmp_path: Pa
     arguments = ("demo", "--docs", str(docs), "--index", str(tmp_path / "index"), "-q", "run it")
     first = gpurerank(*arguments)
     assert first.returncode == 0, first.stderr
-    assert "2 embedded now, 0 already there" in " ".join(first.stdout.split())
+    assert "2 embedded now, 0 embedded before" in " ".join(first.stdout.split())
     assert "broken.md" in first.stderr
     assert "rerank 2" in first.stdout
     (docs / "new.md").write_text("json reads and writes data")
     (docs / "sub" / "merge.txt").unlink()
     second = gpurerank(*arguments)
-    told = " ".join(second.stdout.split())
-    assert "1 embedded now, 1 already there, 1 removed" in told
+    output = " ".join(second.stdout.split())
+    assert "1 embedded now, 1 embedded before, 1 removed" in output
     assert "merge.txt" not in second.stdout
 
 
@@ -91,7 +91,7 @@ def test_demo_indexes_a_folder_once_and_follows_changes(docs: Path, tmp_path: Pa
         (["rank", "q", "a", "--model", "nobody/has-this"], "'embedded'"),
         (["rank", "q", "a", "--device", "cuda:9"], "cuda:9"),
         (["rank", "q", "a", "--dtype", "int3"], "dtype is 'int3'"),
-        (["demo", "--docs", "/no/such/folder"], "is no folder"),
+        (["demo", "--docs", "/no/such/folder"], "is not a folder"),
         (["demo", "-q", " "], "--query is blank"),
     ],
 )
@@ -121,9 +121,9 @@ def test_doctor_reports_and_fails_where_something_is_wrong(here: InProcess) -> N
     assert good.returncode == 0, good.stdout
     assert "packed attention" in good.stdout
     assert "torch" in good.stdout
-    status, told, _ = here("doctor", "--model", "nobody/has-this")
+    status, output, _ = here("doctor", "--model", "nobody/has-this")
     assert status == 1
-    assert "wrong" in told
+    assert "error" in output.split()
 
 
 def test_a_damaged_weight_file_is_named(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ except gpurerank.WeightsError as error:
 
 
 def test_standard_library_gives_named_docstrings() -> None:
-    passages = {p.source: p.text for p in standard_library()}
+    passages = {p.source: p.text for p in read_standard_library()}
     assert 4_000 < len(passages) < 6_500
     for name in ("subprocess.run", "difflib.unified_diff", "heapq.merge", "json", "pathlib.Path"):
         assert passages[name].startswith(name)
@@ -157,7 +157,7 @@ def test_standard_library_gives_named_docstrings() -> None:
 
 
 def test_folder_is_split_and_read_in_order(docs: Path) -> None:
-    passages, skipped = folder(docs)
+    passages, skipped = read_folder(docs)
     assert [p.source for p in passages] == ["run.md#1", "sub/merge.txt#1"]
     assert len(skipped) == 1
     assert skipped[0].startswith("broken.md: ")
@@ -165,25 +165,25 @@ def test_folder_is_split_and_read_in_order(docs: Path) -> None:
 
 def test_split_keeps_every_word_and_headings_with_their_text() -> None:
     text = "\n\n".join(f"## Part {i}\n\n{'word ' * 120}end{i}" for i in range(6))
-    parts = split(text)
+    parts = split_text(text)
     assert " ".join(" ".join(parts).split()) == " ".join(text.split())
     assert all(part.startswith("## Part") for part in parts)
-    assert split(" \n\n ") == []
+    assert split_text(" \n\n ") == []
 
 
 def test_split_leaves_no_passage_too_long() -> None:
     for text in ("word " * 5_000, "line of a log\n" * 2_000, "高" * 9_000, "a\n \nb" * 900):
-        parts = split(text)
+        parts = split_text(text)
         assert max(map(len, parts)) <= 1_100
         assert "".join("".join(parts).split()) == "".join(text.split())
 
 
 def test_a_folder_with_nothing_to_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no readable"):
-        folder(tmp_path)
+    with pytest.raises(DataError, match="has no readable"):
+        read_folder(tmp_path)
     (tmp_path / "bad.txt").write_bytes(b"\xff\xff")
     with pytest.raises(DataError, match=r"not readable: bad\.txt"):
-        folder(tmp_path)
+        read_folder(tmp_path)
 
 
 def test_the_version_is_printed_without_torch() -> None:

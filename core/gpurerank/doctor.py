@@ -1,16 +1,17 @@
-"""What this machine can do with gpurerank, and what is wrong and how to mend it."""
+"""Checks of the installation: package versions, hardware and models, with advice."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import platform
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from gpurerank.errors import GPURerankError
 
-Level = Literal["ok", "note", "wrong"]
+Level = Literal["ok", "note", "error"]
 
 PACKAGES = (
     "gpurerank",
@@ -26,79 +27,71 @@ PACKAGES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report: what was looked at, what was found, and what to do about it."""
+class Check:
+    """One line of the report.
+
+    Attributes:
+        subject: The package, device or model.
+        result: Its state, and what to do about it.
+        level: "note" for what may be as intended, "error" for what does not work.
+    """
 
     subject: str
-    found: str
+    result: str
     level: Level = "ok"
 
 
-def examine(model: str, device: str, dtype: str) -> list[Finding]:
-    """Looks at versions, the device and the models; loads the models."""
-    python = f"{platform.python_version()} at {sys.executable}"
+def run_checks(model: str, device: str, dtype: str) -> list[Check]:
+    """Checks versions, hardware and models; loads the models."""
+    from gpurerank.models.loading import ModelSpec
+    from gpurerank.models.pair_model import PairModel
+    from gpurerank.models.text_model import TextModel
+
+    pair_spec = ModelSpec(name=model, device=device, dtype=dtype, max_length=512)
+    text_spec = ModelSpec(name="embedded", device=device, dtype=dtype)
     return [
-        Finding("python", python),
-        *(_version(package) for package in PACKAGES),
-        *_hardware(),
-        _cached_models(),
-        *_cross_encoder(model, device, dtype),
-        *_bi_encoder(device, dtype),
+        Check("python", f"{platform.python_version()} at {sys.executable}"),
+        *(_check_package(package) for package in PACKAGES),
+        *_check_hardware(),
+        _check_hub_cache(),
+        _check_model(f"cross-encoder {model}", lambda: PairModel(pair_spec)),
+        _check_model("bi-encoder embedded", lambda: TextModel(text_spec)),
     ]
 
 
-def _version(package: str) -> Finding:
+def _check_package(package: str) -> Check:
     try:
-        return Finding(package, importlib.metadata.version(package))
+        return Check(package, importlib.metadata.version(package))
     except importlib.metadata.PackageNotFoundError:
-        return Finding(package, f"not installed; pip install {package} if you use it", "note")
+        return Check(package, f"not installed; pip install {package} if you need it", "note")
 
 
-def _hardware() -> list[Finding]:
+def _check_hardware() -> list[Check]:
     from gpurerank.models.devices import describe_hardware
 
     return [
-        Finding(subject, found, "note" if found.startswith("none") else "ok")
-        for subject, found in describe_hardware().items()
+        Check(subject, result, "note" if result.startswith("none") else "ok")
+        for subject, result in describe_hardware().items()
     ]
 
 
-def _cached_models() -> Finding:
+def _check_hub_cache() -> Check:
     from huggingface_hub import CacheNotFound, scan_cache_dir
 
     try:
         names = sorted(r.repo_id for r in scan_cache_dir().repos if r.repo_type == "model")
     except CacheNotFound:
         names = []
-    return Finding("models from the hub", ", ".join(names) or "none downloaded yet")
+    return Check("models from the hub", ", ".join(names) or "none downloaded yet")
 
 
-def _cross_encoder(model: str, device: str, dtype: str) -> list[Finding]:
-    from gpurerank.models.loading import ModelSpec
-    from gpurerank.models.pair_model import PairModel
-
+def _check_model(subject: str, load: Callable[[], Any]) -> Check:
     try:
-        loaded = PairModel(ModelSpec(name=model, device=device, dtype=dtype, max_length=512))
+        model = load()
     except GPURerankError as error:
-        return [Finding(f"cross-encoder {model}", str(error), "wrong")]
-    return [_loaded(f"cross-encoder {model}", loaded)]
-
-
-def _bi_encoder(device: str, dtype: str) -> list[Finding]:
-    from gpurerank.models.loading import ModelSpec
-    from gpurerank.models.text_model import TextModel
-
-    try:
-        loaded = TextModel(ModelSpec(name="embedded", device=device, dtype=dtype))
-    except GPURerankError as error:
-        return [Finding("bi-encoder embedded", str(error), "wrong")]
-    return [_loaded("bi-encoder embedded", loaded)]
-
-
-def _loaded(subject: str, loaded: object) -> Finding:
-    device, dtype = getattr(loaded, "device", ""), str(getattr(loaded, "dtype", ""))
-    found = f"on {device} in {dtype.removeprefix('torch.')}, up to {loaded.max_length} tokens"  # type: ignore[attr-defined]
-    why = getattr(loaded, "why_padded", None)
-    if why is None:
-        return Finding(subject, f"{found}, packed attention")
-    return Finding(subject, f"{found}, padded (slower): {why}", "note")
+        return Check(subject, str(error), "error")
+    dtype = str(model.dtype).removeprefix("torch.")
+    result = f"on {model.device} in {dtype}, up to {model.max_length} tokens"
+    if model.why_padded is None:
+        return Check(subject, f"{result}, packed attention")
+    return Check(subject, f"{result}, padded (slower): {model.why_padded}", "note")

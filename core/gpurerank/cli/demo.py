@@ -17,72 +17,72 @@ from gpurerank.cli.options import Device, Dtype, Model, TopK
 from gpurerank.errors import InputError
 
 if TYPE_CHECKING:
-    from gpurerank.demo.chroma_index import Changes, Index
+    from gpurerank.demo.chroma_index import ChromaIndex
     from gpurerank.demo.corpus import SourcePassage
+    from gpurerank.reranker import Reranker
 
-QUESTIONS = (
+QUERIES = (
     "run a command and capture its output",
     "how do I parse command line arguments",
     "unpack a zip archive",
 )
 
+Query = Annotated[
+    list[str] | None,
+    typer.Option("--query", "-q", help="Query; repeatable.", show_default="three examples"),
+]
+Docs = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of .md and .txt files to search.", show_default="Python's docstrings"
+    ),
+]
+Index = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="GPURERANK_INDEX",
+        help="Folder of the Chroma index.",
+        show_default="in the user's cache folder",
+    ),
+]
+
 
 def demo(
-    query: Annotated[
-        list[str] | None, typer.Option("--query", "-q", help="Your question; may be repeated.")
-    ] = None,
-    docs: Annotated[
-        Path | None, typer.Option(help="Folder of .md and .txt files, in place of the docstrings.")
-    ] = None,
-    index: Annotated[
-        Path | None, typer.Option(envvar="GPURERANK_INDEX", help="Folder of the Chroma index.")
-    ] = None,
+    query: Query = None,
+    docs: Docs = None,
+    index: Index = None,
     model: Model = "embedded",
     device: Device = "auto",
     dtype: Dtype = "auto",
     top_k: TopK = 5,
 ) -> None:
-    """Index a corpus in Chroma, retrieve 50, rerank to 5, and show what moved."""
-    if query and any(not question.strip() for question in query):
-        raise InputError("--query is blank; ask something")
-    passages, name = _corpus(docs)
-    started = time.perf_counter()
-    with err.status("loading the models"):
-        from gpurerank.chroma import GPUEmbeddingFunction
-        from gpurerank.demo.chroma_index import Index
-        from gpurerank.demo.results_table import answer_table
-        from gpurerank.demo.retrieval import answer
-        from gpurerank.reranker import Reranker
+    """Index a corpus in Chroma, retrieve 50 passages, rerank them, and show what moved."""
+    if query and any(not text.strip() for text in query):
+        raise InputError("--query is blank; give a question")
+    passages, collection = _read_corpus(docs)
+    reranker, chroma_index = _load(index or _default_index(), collection, model, device, dtype)
+    _update(chroma_index, passages)
+    from gpurerank.demo.results_table import results_table
+    from gpurerank.demo.retrieval import search
 
-        reranker = Reranker(model, device=device, dtype=dtype)
-        embedding = GPUEmbeddingFunction(device=device, dtype=dtype)
-        chroma = Index(index or _default_index(), name, embedding)
-        # The first pass warms both models up; it belongs to loading, not to the first question.
-        reranker.score_pairs([("warm", "up")])
-        chroma.embed("warm up")
-    out.print(f"models loaded in {time.perf_counter() - started:.1f} s")
-    changes = _update(chroma, passages)
-    out.print(
-        f"{len(passages):,} passages: {changes.added:,} embedded now, {changes.kept:,} already"
-        f" there, {changes.removed:,} removed\n"
-    )
-    for question in query or QUESTIONS:
-        out.print(answer_table(answer(question, chroma, reranker), top_k))
+    for text in query or QUERIES:
+        out.print(results_table(search(text, chroma_index, reranker), top_k))
         out.print()
 
 
-def _corpus(docs: Path | None) -> tuple[list[SourcePassage], str]:
-    from gpurerank.demo.corpus import folder, standard_library
+def _read_corpus(docs: Path | None) -> tuple[list[SourcePassage], str]:
+    """The passages, and the name of their collection in the index."""
+    from gpurerank.demo.corpus import read_folder, read_standard_library
 
     if docs is None:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        passages = standard_library()
         out.print(f"corpus: docstrings of the standard library of Python {version}")
-        return passages, f"python-{version}"
-    passages, skipped = folder(docs)
+        return read_standard_library(), f"python-{version}"
+    passages, skipped = read_folder(docs)
     out.print(f"corpus: {escape(str(docs))}")
-    for line in skipped:
-        err.print(f"[yellow]left out[/yellow] {escape(line)}", soft_wrap=True)
+    for message in skipped:
+        err.print(f"[yellow]skipped[/yellow] {escape(message)}", soft_wrap=True)
+    # Chroma restricts the characters of a name, so the path itself cannot be one.
     digest = hashlib.sha256(str(docs.resolve()).encode("utf-8", "replace")).hexdigest()
     return passages, f"folder-{digest[:16]}"
 
@@ -93,15 +93,47 @@ def _default_index() -> Path:
     return user_cache_path("gpurerank") / "chroma"
 
 
-def _update(index: Index, passages: list[SourcePassage]) -> Changes:
+def _load(
+    folder: Path, collection: str, model: str, device: str, dtype: str
+) -> tuple[Reranker, ChromaIndex]:
+    started = time.perf_counter()
+    with err.status("loading models"):
+        try:
+            from gpurerank.chroma import GPUEmbeddingFunction
+            from gpurerank.demo.chroma_index import ChromaIndex
+        except ImportError as error:
+            raise InputError(
+                f"the demo needs the package {error.name}: pip install 'gpurerank[chroma]'"
+            ) from error
+        from gpurerank.reranker import Reranker
+
+        reranker = Reranker(model, device=device, dtype=dtype)
+        embedding = GPUEmbeddingFunction(device=device, dtype=dtype)
+        index = ChromaIndex(folder, collection, embedding)
+        # Warm-up, so that the first query is timed like the others.
+        reranker.score_pairs([("warm", "up")])
+        index.embed("warm up")
+    out.print(f"models loaded in {time.perf_counter() - started:.1f} s")
+    return reranker, index
+
+
+def _update(index: ChromaIndex, passages: list[SourcePassage]) -> None:
     columns = (
         TextColumn("embedding passages"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err) as progress:
-        task = progress.add_task("embed", total=None)
-        return index.update(
-            passages, lambda done, total: progress.update(task, completed=done, total=total)
-        )
+    try:
+        with Progress(*columns, console=err) as bar:
+            task = bar.add_task("", total=None)
+            changes = index.update(
+                passages, lambda done, total: bar.update(task, completed=done, total=total)
+            )
+    except KeyboardInterrupt:
+        err.print("stopped; the same command continues with the passages that are not embedded")
+        raise typer.Exit(130) from None
+    out.print(
+        f"{len(passages):,} passages: {changes.added:,} embedded now, {changes.kept:,} embedded"
+        f" before, {changes.removed:,} removed\n"
+    )

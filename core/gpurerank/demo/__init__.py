@@ -1,1 +1,1 @@
-"""The main job on real input: index a corpus in Chroma, retrieve, rerank, show what moved."""
+"""A demo on real text: index a corpus in Chroma, retrieve, rerank, and show what moved."""

@@ -1,4 +1,4 @@
-"""A persistent Chroma collection that follows its passages."""
+"""A persistent Chroma collection that is updated to match a corpus."""
 
 from __future__ import annotations
 
@@ -14,25 +14,30 @@ from gpurerank.chroma import GPUEmbeddingFunction
 from gpurerank.demo.corpus import SourcePassage
 from gpurerank.errors import DataError
 
-PASSAGES_PER_STEP = 128
+_PASSAGES_PER_STEP = 128
+# Chroma hands the ids to SQLite, which limits the number of variables in a statement.
+_DELETED_PER_STEP = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
-    """What bringing an index up to date did, in passages."""
+class IndexChanges:
+    """Numbers of passages that an update added, removed and kept."""
 
     added: int
     removed: int
     kept: int
 
 
-class Index:
+class ChromaIndex:
     """One collection in a folder on disk.
 
     Args:
-        folder: Where Chroma keeps its files.
+        folder: Folder of Chroma's files; it is created if it does not exist.
         name: Name of the collection.
-        embedding: What embeds passages and queries.
+        embedding: Embeds passages and queries.
+
+    Raises:
+        DataError: The folder cannot be used.
     """
 
     def __init__(self, folder: Path, name: str, embedding: GPUEmbeddingFunction) -> None:
@@ -50,41 +55,41 @@ class Index:
 
     def update(
         self, passages: Sequence[SourcePassage], on_progress: Callable[[int, int], None]
-    ) -> Changes:
-        """Embeds what is new and removes what is gone; an interrupted run goes on next time.
+    ) -> IndexChanges:
+        """Embeds new passages and removes obsolete ones; an interrupted update can be repeated.
 
         Args:
-            passages: All passages that the index should hold.
+            passages: All passages of the corpus.
             on_progress: Called with (passages embedded, passages to embed).
         """
-        wanted = {passage.id: passage for passage in passages}
-        held = set(self._collection.get(include=[])["ids"])
-        # Longest first within the whole job: steps of equal length embed fastest.
-        missing = sorted(wanted.keys() - held, key=lambda i: -len(wanted[i].text))
-        gone = sorted(held - wanted.keys())
-        for start in range(0, len(gone), 1_000):
-            self._collection.delete(ids=gone[start : start + 1_000])
+        corpus = {passage.id: passage for passage in passages}
+        indexed = set(self._collection.get(include=[])["ids"])
+        # Sorted by length over the whole corpus: steps of similar lengths embed fastest.
+        missing = sorted(corpus.keys() - indexed, key=lambda i: -len(corpus[i].text))
+        obsolete = sorted(indexed - corpus.keys())
+        for start in range(0, len(obsolete), _DELETED_PER_STEP):
+            self._collection.delete(ids=obsolete[start : start + _DELETED_PER_STEP])
         on_progress(0, len(missing))
-        for start in range(0, len(missing), PASSAGES_PER_STEP):
-            ids = missing[start : start + PASSAGES_PER_STEP]
+        for start in range(0, len(missing), _PASSAGES_PER_STEP):
+            ids = missing[start : start + _PASSAGES_PER_STEP]
             self._collection.add(
                 ids=ids,
-                documents=[wanted[i].text for i in ids],
-                metadatas=[{"source": wanted[i].source} for i in ids],
+                documents=[corpus[i].text for i in ids],
+                metadatas=[{"source": corpus[i].source} for i in ids],
             )
             on_progress(start + len(ids), len(missing))
-        return Changes(len(missing), len(gone), len(wanted) - len(missing))
+        return IndexChanges(len(missing), len(obsolete), len(corpus) - len(missing))
 
     def embed(self, query: str) -> Sequence[float]:
-        """The vector of a query."""
+        """Embeds a query."""
         return [float(value) for value in self._embedding.embed_query([query])[0]]
 
     def search(self, vector: Sequence[float], count: int) -> list[SourcePassage]:
-        """The nearest passages, nearest first."""
-        found = self._collection.query(
+        """Finds the nearest passages, nearest first."""
+        results = self._collection.query(
             query_embeddings=vector, n_results=count, include=["documents", "metadatas"]
         )
-        documents, metadatas = found["documents"], found["metadatas"]
+        documents, metadatas = results["documents"], results["metadatas"]
         if documents is None or metadatas is None:
             return []
         return [

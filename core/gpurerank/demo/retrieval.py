@@ -1,11 +1,11 @@
-"""Retrieve, rerank, and say what moved and how long each stage took."""
+"""Retrieval and reranking of one query, with the time of each stage."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from time import perf_counter
 
-from gpurerank.demo.chroma_index import Index
+from gpurerank.demo.chroma_index import ChromaIndex
 from gpurerank.demo.corpus import SourcePassage
 from gpurerank.reranker import Reranker
 from gpurerank.types import RankedPassage
@@ -14,12 +14,12 @@ CANDIDATES = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The reranked top of a query.
+class SearchResult:
+    """Retrieved and reranked passages of a query.
 
     Attributes:
-        query: What was asked.
-        candidates: What retrieval found, nearest first.
+        query: The query.
+        candidates: Retrieved passages, nearest first.
         ranked: The same passages reranked, best first.
         stages_ms: Milliseconds of each stage.
     """
@@ -29,24 +29,25 @@ class Answer:
     ranked: list[RankedPassage]
     stages_ms: dict[str, float]
 
-    def fallen(self, top_k: int) -> list[RankedPassage]:
-        """What retrieval had in its top and reranking has not, in retrieval's order."""
-        lost = [p for p in self.ranked if p.previous_rank <= top_k < p.rank]
-        return sorted(lost, key=lambda passage: passage.previous_rank)
+    def dropped(self, top_k: int) -> list[RankedPassage]:
+        """Passages that reranking moved out of the top, by their rank before."""
+        dropped = [p for p in self.ranked if p.previous_rank <= top_k < p.rank]
+        return sorted(dropped, key=lambda passage: passage.previous_rank)
 
 
-def answer(query: str, index: Index, reranker: Reranker) -> Answer:
+def search(query: str, index: ChromaIndex, reranker: Reranker) -> SearchResult:
     """Retrieves 50 candidates and reranks them."""
     started = perf_counter()
     vector = index.embed(query)
     embedded = perf_counter()
     candidates = index.search(vector, CANDIDATES)
-    found = perf_counter()
+    retrieved = perf_counter()
     ranked = reranker.rank(query, [candidate.text for candidate in candidates])
-    done = perf_counter()
-    times = {
+    reranked = perf_counter()
+    stages_s = {
         "embed query": embedded - started,
-        "search": found - embedded,
-        f"rerank {len(candidates)}": done - found,
+        "search": retrieved - embedded,
+        f"rerank {len(candidates)}": reranked - retrieved,
     }
-    return Answer(query, candidates, ranked, {name: s * 1000 for name, s in times.items()})
+    stages_ms = {stage: 1000 * seconds for stage, seconds in stages_s.items()}
+    return SearchResult(query, candidates, ranked, stages_ms)

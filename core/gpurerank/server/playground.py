@@ -8,7 +8,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from starlette.responses import FileResponse
 
-from gpurerank.demo.corpus import standard_library
+from gpurerank.demo.corpus import read_standard_library
 from gpurerank.server.refusal import Refusal
 from gpurerank.server.responses import JSON
 from gpurerank.server.routing import service_of
@@ -81,7 +81,7 @@ def corpus(request: Request) -> JSON:
 @lru_cache(maxsize=1)
 def demo_corpus() -> list[str]:
     """Docstrings of some 200 modules, classes and functions, each under its name."""
-    found = standard_library(_MODULES)
+    found = read_standard_library(_MODULES)
     return [passage.text for passage in found if not _is_method(passage.source)]
 
 
