@@ -104,10 +104,8 @@ class GPURerank(RerankSettings, BaseDocumentCompressor):
         twin = self._copy_item(document)
         if self.provenance == "none":
             return twin
-        metadata = ranked_metadata(twin.metadata, passage, self._span(document, passage))
-        return twin.model_copy(update={"metadata": metadata})
-
-    def _span(self, document: Document, passage: RankedPassage) -> list[int] | None:
-        if self.document_text is None:
-            return None if passage.span is None else list(passage.span)
-        return passage.span_in(document.page_content)
+        # Past validation, which a subclass may ask for and which makes a plain dictionary of it.
+        vars(twin)["metadata"] = ranked_metadata(
+            twin.metadata, passage, passage.span_in(document.page_content)
+        )
+        return twin

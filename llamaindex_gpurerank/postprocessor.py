@@ -134,8 +134,8 @@ class GPURerank(RerankSettings, BaseNodePostprocessor):
             provenance["previous_score"] = float(scored.score)
         provenance["span"] = passage.span_in(scored.node.get_content(MetadataMode.NONE))
         node = self._copy_item(scored.node)
-        # Not assigned: nodes validate assignments, which makes a plain dictionary of it.
-        node = node.model_copy(update={"metadata": RankedMetadata(node.metadata, provenance)})
+        # An assignment to the attribute is validated, which makes a plain dictionary of it.
+        vars(node)["metadata"] = RankedMetadata(node.metadata, provenance)
         score = scored.score if passage.score is None else passage.score
         return NodeWithScore(node=node, score=score)
 

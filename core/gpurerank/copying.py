@@ -15,7 +15,7 @@ def deep_copy(value: Any) -> Any:
     an open connection: that object alone is shared with the original. Lists of numbers, such as
     embeddings, are copied at the speed of ``list``.
     """
-    return _copied(value, {})
+    return value if type(value) in _IMMUTABLE else _copied(value, {})
 
 
 def _copied(value: Any, copies: dict[int, Any]) -> Any:
@@ -28,7 +28,8 @@ def _copied(value: Any, copies: dict[int, Any]) -> Any:
     if kind is dict:
         twin: Any = {}
         copies[id(value)] = twin
-        twin.update((key, _copied(inner, copies)) for key, inner in value.items())
+        for key, inner in value.items():
+            twin[key] = inner if type(inner) in _IMMUTABLE else _copied(inner, copies)
         return twin
     if kind is list:
         twin = []

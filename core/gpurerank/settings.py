@@ -67,9 +67,11 @@ class RerankSettings(BaseModel):
         )
 
     @staticmethod
-    def _copy_item(item: Item, **replaced: Any) -> Item:
-        """Copies a framework's object deeply, with some fields replaced."""
-        kept = {
-            name: deep_copy(value) for name, value in vars(item).items() if name not in replaced
-        }
-        return item.model_copy(update={**kept, **replaced})
+    def _copy_item(item: Item) -> Item:
+        """Copies a framework's object with everything mutable inside it."""
+        twin = item.model_copy()
+        # Past validation, as ``model_copy`` itself writes: the values were valid before.
+        fields = vars(twin)
+        for name, value in fields.items():
+            fields[name] = deep_copy(value)
+        return twin

@@ -82,6 +82,8 @@ class RankedPassage:
         """
         if self.span is None:
             return None
+        if text == self.passage:
+            return list(self.span)
         # The passage may have lost the white space at its ends. The last place counts, because
         # what is put before a text may repeat it.
         stripped = text.strip()
