@@ -55,6 +55,10 @@ def test_a_pool_scores_as_one_process_does(pool: RayScorer, wanted: list[float])
     found = asyncio.run(pool.ascore_pairs(PAIRS))
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
     assert pool.score_pairs([]) == []
+    for once in (iter(PAIRS), filter(None, PAIRS)):
+        np.testing.assert_allclose(pool.score_pairs(once), wanted, rtol=0, atol=1e-5)
+    found = asyncio.run(pool.ascore_pairs(pair for pair in PAIRS))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
 
 
 def test_a_long_passage_is_scored_by_its_best_window(pool: RayScorer, tiny: str) -> None:
