@@ -91,6 +91,9 @@ class GPURerank(RerankSettings, BaseDocumentCompressor):
         return reranked
 
     def _checked(self, documents: Iterable[Document]) -> list[Document]:
+        # Iterating over one document would read its fields.
+        if isinstance(documents, Document):
+            raise InputError("the documents are one Document; give a list of Documents")
         checked = read_items(documents, "the documents are", "a list of Documents")
         for index, document in enumerate(checked):
             if not isinstance(document, Document):

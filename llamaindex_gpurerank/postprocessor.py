@@ -107,6 +107,9 @@ class GPURerank(RerankSettings, BaseNodePostprocessor):
     def _checked(self, nodes: Iterable[NodeWithScore | BaseNode]) -> list[NodeWithScore]:
         checked = []
         expected = "a list of NodeWithScore"
+        # Iterating over one node would read its fields.
+        if isinstance(nodes, NodeWithScore | BaseNode):
+            raise InputError(f"the nodes are one {type(nodes).__name__}; give {expected}")
         for index, node in enumerate(read_items(nodes, "the nodes are", expected)):
             if not isinstance(node, NodeWithScore | BaseNode):
                 raise InputError(

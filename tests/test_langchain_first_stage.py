@@ -191,7 +191,7 @@ def test_a_first_stage_that_is_no_runnable_is_refused(
         ([{"page_content": "a"}], "document 0 is dict; give a langchain_core.documents.Document"),
         ([Document("a"), "b"], "document 1 is str; give"),
         ({"documents": []}, "the documents are of type dict"),
-        (Document("a"), "document 0 is tuple"),
+        (Document("a"), "the documents are one Document; give a list"),
         (None, "the documents are of type NoneType"),
     ],
 )

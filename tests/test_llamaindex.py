@@ -236,7 +236,7 @@ def test_bare_nodes_are_taken(overlap: WordOverlap) -> None:
         assert found.node.metadata["gpurerank"]["previous_score"] is None
     with pytest.raises(InputError, match="node 1 is str; give a NodeWithScore or a TextNode"):
         reranker.postprocess_nodes([bare[0], "text"], query_str="q")
-    with pytest.raises(InputError, match="node 0 is tuple"):
+    with pytest.raises(InputError, match="the nodes are one TextNode; give a list"):
         reranker.postprocess_nodes(bare[0], query_str="q")
 
 
