@@ -38,7 +38,8 @@ notebook-outputs: $(VENV)/.dev
 	$(BIN)/nbstripout --keep-output --keep-count --extra-keys $(VERSIONS) notebooks/*.ipynb
 
 bench: $(VENV)/.dev
-	$(BIN)/gpurerank bench --output docs/benchmarks
+	$(BIN)/python -m benchmarks latency --output docs/benchmarks
+	$(BIN)/python -m benchmarks concurrency --output docs/benchmarks
 
 wheel: $(VENV)/.dev
 	$(BIN)/python -m build

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
-import io
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,445 +17,376 @@ import torch
 import transformers
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from typer.testing import CliRunner
 
-from gpurerank.benchmark import options as asked
-from gpurerank.benchmark.agreement import compare
-from gpurerank.benchmark.concurrency import call_together
-from gpurerank.benchmark.contenders import OURS, SEEN, Contender
-from gpurerank.benchmark.http_lines import http_lines
-from gpurerank.benchmark.latency import measure_latency, planned
-from gpurerank.benchmark.latency_table import latency_table
-from gpurerank.benchmark.load import LoadJob, run_load
-from gpurerank.benchmark.options import BenchOptions
-from gpurerank.benchmark.overhead import measure_overhead
-from gpurerank.benchmark.records import (
+from benchmarks.exact_text import ExactTextGenerator
+from gpurerank.benchmark.bench_options import BenchOptions, parse_numbers
+from gpurerank.benchmark.bench_report import (
+    BenchReport,
     ContenderRecord,
-    HttpRecord,
     LatencyCell,
     MatrixRate,
-    OverloadRecord,
-    RayRecord,
-    Setting,
+    ModelRecord,
     Timing,
 )
-from gpurerank.benchmark.report import ModelRecord, Report
-from gpurerank.benchmark.rounds import Budget, Pace, p95, rotated
-from gpurerank.benchmark.server_process import serving
-from gpurerank.benchmark.shapes import ModelShape
-from gpurerank.benchmark.soak import growth_percent
-from gpurerank.benchmark.stand_ins import BenchModel, unigram_tokenizer
-from gpurerank.benchmark.subject import Subject
-from gpurerank.benchmark.tables import render
-from gpurerank.benchmark.texts import Request, TextMaker, realistic_words
-from gpurerank.errors import DataError, InputError, ModelError
+from gpurerank.benchmark.bench_run import recorded_run
+from gpurerank.benchmark.hardware_floor import EncoderShape
+from gpurerank.benchmark.implementations import GPURERANK, REFERENCE, Contender
+from gpurerank.benchmark.latency import measure_latency
+from gpurerank.benchmark.model_under_test import ModelUnderTest
+from gpurerank.benchmark.result_tables import render_report
+from gpurerank.benchmark.score_agreement import compare_scores
+from gpurerank.benchmark.synthetic_text import TextGenerator, realistic_word_counts
+from gpurerank.benchmark.timing import WARM_UP, RoundSchedule, p95, rotate
+from gpurerank.cli import app
+from gpurerank.errors import InputError, ModelError
 from gpurerank.models.hardware import Hardware
 from gpurerank.models.loading import ModelSpec
 from gpurerank.models.packing import Tokens, pack
 from gpurerank.models.pair_model import PairModel
-from tests.serving import options_of, running
 from tests.time_limits import HANG_S
-from tests.tiny_models import bytelevel_tokenizer, wordpiece_tokenizer
+from tests.tiny_models import wordpiece_tokenizer
 
-SHAPE = ModelShape(layers=2, hidden=32, intermediate=48)
+SHAPE = EncoderShape(layers=2, hidden=32, intermediate=48)
+Rank = Callable[[str, Sequence[str]], list[int]]
 
 
 # Not BERT, whose pooler runs once more.
 @pytest.mark.parametrize("family", ["roberta", "xlm_roberta"])
-def test_operations_are_those_that_our_layers_take(
+def test_operations_are_those_that_the_packed_layers_take(
     family: str, model_folder: Callable[[str], str]
 ) -> None:
     model = PairModel(ModelSpec(name=model_folder(family), device="cpu", dtype="float32"))
-    shape = ModelShape.of(model._model.config)
+    shape = EncoderShape.from_config(model._model.config)
     assert shape == SHAPE
     attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    known = {attention: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)}
+    mapping = {attention: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)}
     for lengths in ([5], [64], [5, 64, 64]):
         sequences = [Tokens.from_arrays(np.full(n, 7), np.zeros(n, dtype=int)) for n in lengths]
-        with FlopCounterMode(display=False, custom_mapping=known) as counter:
+        with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
             model.run(pack(sequences, 2))
         assert shape.operations(lengths) == counter.get_total_flops()
 
 
 def test_an_unknown_architecture_has_no_floor() -> None:
-    assert ModelShape.of(transformers.DebertaV2Config()) is None
+    assert EncoderShape.from_config(transformers.DebertaV2Config()) is None
 
 
-def test_p95_wants_twenty_rounds() -> None:
+def test_p95_needs_twenty_rounds() -> None:
     assert p95([1.0] * 19) is None
     assert p95([float(i) for i in range(21)]) == 19.0
-    timing = Timing("a", [3.0, 1.0, 2.0])
-    assert (timing.median_ms, timing.p95_ms) == (2.0, None)
+    assert Timing("a", [3.0, 1.0, 2.0]).median_ms == 2.0
 
 
-def test_each_group_is_first_once_and_keeps_its_own_order() -> None:
-    groups = [["new", "seen"], ["st"], ["plain"]]
-    assert rotated(groups, 0) == ["new", "seen", "st", "plain"]
-    assert rotated(groups, 1) == ["st", "plain", "new", "seen"]
-    assert rotated(groups, 2) == ["plain", "new", "seen", "st"]
-    assert rotated(groups, 3) == rotated(groups, 0)
-
-
-@pytest.mark.parametrize("tokenizer", [wordpiece_tokenizer, bytelevel_tokenizer, unigram_tokenizer])
-@pytest.mark.parametrize("wanted", [64, 257])
-def test_made_pairs_have_exactly_the_tokens_asked_for(
-    tokenizer: Callable[[], Any], wanted: int
-) -> None:
-    made = tokenizer()
-    request = TextMaker(made, 512).request(str(wanted), 5)
-    assert [len(made(query, passage)["input_ids"]) for query, passage in request.pairs] == [
-        wanted
-    ] * 5
-    assert request.tokens == 5 * wanted
-    assert len(set(request.passages)) == 5
+def test_each_contender_is_first_once_per_cycle() -> None:
+    names = ["ours", "st", "plain"]
+    assert rotate(names, 0) == names
+    assert rotate(names, 1) == ["st", "plain", "ours"]
+    assert rotate(names, 2) == ["plain", "ours", "st"]
+    assert rotate(names, 3) == rotate(names, WARM_UP) == names
 
 
 def test_realistic_lengths_are_counted_cut_and_new_each_time() -> None:
     tokenizer = wordpiece_tokenizer()
-    maker = TextMaker(tokenizer, 128)
-    first, second = maker.request("realistic", 30), maker.request("realistic", 30)
+    generator = TextGenerator(tokenizer, 128)
+    first, second = generator.request("realistic", 30), generator.request("realistic", 30)
     assert not set(first.passages) & set(second.passages)
-    counts = [len(tokenizer(query, passage)["input_ids"]) for query, passage in first.pairs]
+    counts = [len(tokenizer(first.query, passage)["input_ids"]) for passage in first.passages]
     assert first.lengths == [min(count, 128) for count in counts]
     assert max(counts) <= 130
-    assert TextMaker(tokenizer, 128).request("realistic", 30) == first
+    assert TextGenerator(tokenizer, 128).request("realistic", 30) == first
+
+
+def test_fixed_lengths_miss_their_tokens_by_few_and_are_counted() -> None:
+    tokenizer = wordpiece_tokenizer()
+    request = TextGenerator(tokenizer, 512).request("200", 30)
+    counts = [len(tokenizer(request.query, passage)["input_ids"]) for passage in request.passages]
+    assert request.lengths == counts
+    assert request.tokens == sum(counts)
+    assert min(counts) >= 185
+    assert max(counts) <= 203
+
+
+def test_no_query_is_blank_however_many_tokens_its_words_have() -> None:
+    generator = TextGenerator(wordpiece_tokenizer(), 512)
+    assert all(generator.request("16", 1).query.strip() for _ in range(50))
 
 
 def test_realistic_words_have_their_median_and_spread_at_every_count() -> None:
     for count in (11, 1_001):
-        words = sorted(realistic_words(count))
+        words = sorted(realistic_word_counts(count))
         assert words[count // 2] == 100
-        share = sum(55 <= each <= 182 for each in words) / count
+        share = sum(55 <= number <= 182 for number in words) / count
         assert share == pytest.approx(0.68, abs=0.06)
 
 
-def test_a_cell_over_its_budget_is_not_run() -> None:
-    budget = Budget(limit_s=10.0, most_rounds=20)
-    assert budget.allows(budget.needed_s(3.0))
-    assert not budget.allows(budget.needed_s(3.5))
-    assert budget.rounds(0.1) == 20
-    assert budget.rounds(2.0) in (4, 5)
-    assert budget.rounds(9.0) == 3
+def test_a_measurement_over_its_limit_is_not_run() -> None:
+    schedule = RoundSchedule(limit_s=0.3, max_rounds=20)
+    for _ in schedule.rounds(work=1.0):
+        time.sleep(0.15)
+    assert schedule.skipped_s == pytest.approx(0.45, abs=0.1)
+    assert list(schedule.rounds(work=10.0)) == []
+    assert schedule.skipped_s >= 4.5
 
 
-def test_pace_scales_the_nearest_work_that_is_known() -> None:
-    pace = Pace()
-    assert pace.estimate_s("a", 5.0) == 0.0
-    pace.note("a", 10.0, 1.0)
-    pace.note("a", 1_000.0, 50.0)
-    assert pace.estimate_s("a", 20.0) == 2.0
-    assert pace.estimate_s("a", 2_000.0) == 100.0
-
-
-def test_realistic_cells_come_first_and_dear_ones_last() -> None:
-    assert planned(("512", "realistic", "128"), (10, 100)) == [
-        ("realistic", 10),
-        ("realistic", 100),
-        ("128", 10),
-        ("512", 10),
-        ("128", 100),
-        ("512", 100),
-    ]
+def test_rounds_end_with_the_time_but_not_before_the_third() -> None:
+    started = time.monotonic()
+    numbers = []
+    for number in RoundSchedule(limit_s=0.5, max_rounds=20).rounds(work=1.0):
+        numbers.append(number)
+        time.sleep(0.1)
+    assert numbers[:4] == [WARM_UP, 0, 1, 2]
+    assert len(numbers) <= 6
+    assert time.monotonic() - started < 5
+    cheap = RoundSchedule(limit_s=30.0, max_rounds=5)
+    assert list(cheap.rounds(work=1.0)) == [WARM_UP] * 3 + [0, 1, 2, 3, 4]
+    assert cheap.skipped_s is None
 
 
 def test_other_scores_disagree_and_rounding_does_not() -> None:
-    reference = [i / 100 for i in range(100)]
-    close = [score + 1e-4 for score in reference]
-    assert compare("a", "float32", close, reference).agrees
-    half = [score + 0.01 for score in reference]
-    assert compare("a", "bfloat16", half, reference).agrees
-    assert not compare("a", "float32", half, reference).agrees
-    other = compare("a", "bfloat16", reference[::-1], reference)
-    assert (other.agrees, other.same_top) == (False, False)
-    assert other.rank_correlation == pytest.approx(-1.0)
-    assert not compare("a", "float32", [float("nan"), *reference[1:]], reference).agrees
+    reference = np.arange(100) / 100
+    assert compare_scores("a", "float32", reference + 1e-4, reference).agrees
+    rounded = reference + 0.01
+    assert compare_scores("a", "bfloat16", rounded, reference).agrees
+    assert not compare_scores("a", "float32", rounded, reference).agrees
+    reversed_ = compare_scores("a", "bfloat16", reference[::-1], reference)
+    assert (reversed_.agrees, reversed_.same_top) == (False, False)
+    assert reversed_.rank_correlation == pytest.approx(-1.0)
+    assert compare_scores("a", "float32", np.ones(5), np.ones(5)).agrees
+    not_finite = np.concatenate([[np.nan], reference[1:]])
+    assert not compare_scores("a", "float32", not_finite, reference).agrees
 
 
-def test_the_table_marks_who_disagrees_and_what_was_skipped() -> None:
-    record = ModelRecord("m", "random", "stand-in")
-    record.contenders = [ContenderRecord(name, "", "float32") for name in (OURS, "wrong")]
-    record.agreement = [compare("wrong", "float32", [0.1, 0.9], [0.9, 0.1])]
-    timings = [Timing(OURS, [2.0] * 20), Timing("wrong", [1.0] * 20)]
-    record.latency = [
-        LatencyCell("128", 10, 1_280.0, 1e9, 0.5, timings),
-        LatencyCell("128", 1_000, 128_000.0, skipped_s=95.0),
-    ]
-    console = Console(width=100, file=io.StringIO(), record=True)
-    console.print(latency_table(record, "128"))
-    told = console.export_text()
-    assert "2.00 25%" in told
-    assert "(1.00)" in told
-    assert "disagrees" in told
-    assert "skipped, about 95.0 s" in " ".join(told.split())
+@pytest.fixture
+def model(tiny: str) -> Iterator[ModelUnderTest]:
+    """The tiny model with two requests' worth of options; tests replace its contenders."""
+    options = BenchOptions(candidates=(2,), lengths=("32",), device="cpu", rounds=5)
+    notes: list[str] = []
+    record = ModelRecord("m")
+    with closing(ModelUnderTest(tiny, record, options, lambda _: None, notes.append)) as model:
+        yield model
 
 
-def subject_of(contenders: list[Contender], notes: list[str], **options: Any) -> Subject:
-    return Subject(
-        BenchModel("m", "m"),
-        ModelRecord("m", "real", "its own"),
-        BenchOptions(**{"candidates": (2,), "lengths": ("32",), **options}),
-        torch.device("cpu"),
-        512,
-        TextMaker(wordpiece_tokenizer(), 512),
-        SHAPE,
-        5,
-        lambda _: None,
-        notes.append,
-        contenders,
+def contender_of(name: str, rank: Rank, **options: bool) -> Contender:
+    return Contender(
+        name, "", "float32", rank, lambda _, passages: [0.0] * len(passages), **options
     )
 
 
-def contender_of(name: str, rank: Callable[[str, Any], list[int]]) -> Contender:
-    return Contender(name, "", "float32", lambda pairs: [0.0] * len(pairs), rank, lambda: None)
+def notes_of(model: ModelUnderTest) -> list[str]:
+    notes: list[str] = []
+    model.note = notes.append
+    return notes
 
 
-def test_all_contenders_of_a_round_get_the_same_new_texts() -> None:
+def test_all_contenders_of_a_round_get_the_same_new_texts(model: ModelUnderTest) -> None:
     calls: list[tuple[str, str]] = []
 
-    def ranks(name: str) -> Callable[[str, Any], list[int]]:
+    def rank_as(name: str) -> Rank:
         return lambda query, passages: calls.append((name, "".join(passages))) or [0, 1]
 
-    names = [OURS, SEEN, "other"]
-    subject = subject_of([contender_of(name, ranks(name)) for name in names], [])
-    subject.record.rates = [MatrixRate("float32", 1, 1, 1, 1.0)]
-    measure_latency(subject)
-    (cell,) = subject.record.latency
+    names = [GPURERANK, "primed", "other"]
+    model.close()
+    model.contenders = [contender_of(n, rank_as(n), is_primed=n == "primed") for n in names]
+    model.shape, model.texts = SHAPE, ExactTextGenerator(model.texts.tokenizer, 512)
+    model.record.rates = [MatrixRate("float32", 1, 1, 1, 1.0)]
+    measure_latency(model)
+    (cell,) = model.record.latency
     assert {t.contender: len(t.times_ms) for t in cell.timings} == dict.fromkeys(names, 5)
-    counted = calls[-15:]
-    rounds = [counted[i : i + 3] for i in range(0, 15, 3)]
-    assert all(len({text for _, text in each}) == 1 for each in rounds)
+    # A primed contender is called twice, and the first call is not timed.
+    counted = calls[-20:]
+    rounds = [counted[i : i + 4] for i in range(0, 20, 4)]
+    assert all(len({text for _, text in calls}) == 1 for calls in rounds)
     assert len({text for _, text in counted}) == 5
-    assert [name for name, _ in rounds[1]] == ["other", OURS, SEEN]
+    assert [name for name, _ in rounds[1]] == ["primed", "primed", "other", GPURERANK]
     assert cell.operations == SHAPE.operations([32, 32])
     assert cell.floor_ms == pytest.approx(cell.operations / 1e9 * 1e3)
 
 
-def test_an_interrupted_cell_keeps_its_whole_rounds() -> None:
+def test_an_interrupted_measurement_keeps_its_complete_rounds(model: ModelUnderTest) -> None:
     calls = 0
 
-    def rank(query: str, passages: Any) -> list[int]:
+    def rank(query: str, passages: Sequence[str]) -> list[int]:
         nonlocal calls
         calls += 1
         if calls == 3 + 5:
             raise KeyboardInterrupt
         return [0, 1]
 
-    subject = subject_of([contender_of(OURS, rank)], [])
+    model.close()
+    model.contenders = [contender_of(GPURERANK, rank)]
     with pytest.raises(KeyboardInterrupt):
-        measure_latency(subject)
-    assert len(subject.record.latency[0].timings[0].times_ms) == 4
+        measure_latency(model)
+    assert len(model.record.latency[0].timings[0].times_ms) == 4
 
 
-def test_a_contender_that_fails_is_left_out_and_named() -> None:
-    def fail(query: str, passages: Any) -> list[int]:
+def test_a_contender_that_fails_is_left_out_and_named(model: ModelUnderTest) -> None:
+    def fail(query: str, passages: Sequence[str]) -> list[int]:
         raise RuntimeError("no kernel")
 
-    notes: list[str] = []
-    subject = subject_of([contender_of(OURS, lambda q, p: [0]), contender_of("bad", fail)], notes)
-    measure_latency(subject)
-    assert [t.contender for t in subject.record.latency[0].timings] == [OURS]
+    notes = notes_of(model)
+    model.close()
+    model.contenders = [contender_of(GPURERANK, lambda q, p: [0]), contender_of("bad", fail)]
+    measure_latency(model)
+    assert [t.contender for t in model.record.latency[0].timings] == [GPURERANK]
     assert notes == ["bad left out: RuntimeError: no kernel"]
+    model.contenders = [contender_of("bad", fail)]
+    with pytest.raises(ModelError, match="no way to score pairs with 'm'"):
+        measure_latency(model)
 
 
-def test_lengths_over_the_models_limit_are_left_out_with_a_line() -> None:
-    notes: list[str] = []
-    subject = subject_of([contender_of(OURS, lambda q, p: [0])], notes, lengths=("600",))
-    measure_latency(subject)
-    assert subject.record.latency == []
-    assert notes == ["600 tokens a pair left out: the model takes 512"]
+def test_lengths_over_the_models_limit_are_left_out_with_a_note(model: ModelUnderTest) -> None:
+    notes = notes_of(model)
+    model.max_length = 31
+    measure_latency(model)
+    assert model.record.latency == []
+    assert notes == ["32 tokens per pair left out: the model takes 31"]
 
 
-def test_callers_run_together_and_a_failure_is_raised() -> None:
-    requests = [Request(str(i), ["a"], [3]) for i in range(8)]
-    asked_for: list[str] = []
-    wall_s, taken_ms = call_together(lambda query, _: asked_for.append(query), requests)
-    assert sorted(asked_for) == [str(i) for i in range(8)]
-    assert len(taken_ms) == 8
-    assert wall_s > 0
-
-    def fail(query: str, passages: Any) -> None:
-        raise ValueError(query)
-
-    with pytest.raises(ValueError, match="0"):
-        call_together(fail, requests[:1])
-
-
-def test_growth_leaves_the_warm_up_out() -> None:
-    assert growth_percent([1, 2] + [100] * 8) == 0.0
-    assert growth_percent([100] * 9 + [110]) == pytest.approx(10.0)
-    assert growth_percent([0] * 10) is None
-    assert growth_percent([1] * 9) is None
+def test_sentence_transformers_agrees_although_its_scores_have_another_scale(
+    model: ModelUnderTest,
+) -> None:
+    model.load_reference()
+    reference = model.contenders[1]
+    raw = reference.logits("a query", ["first", "second text", "a third"])
+    np.testing.assert_allclose(
+        raw, model.contenders[0].logits("a query", ["first", "second text", "a third"]), atol=1e-4
+    )
+    model.compare_scores()
+    assert [(a.contender, a.agrees) for a in model.record.agreement] == [
+        (GPURERANK, True),
+        (REFERENCE, True),
+    ]
 
 
-def test_load_is_sent_and_its_outcomes_told(tiny: str, tmp_path: Path) -> None:
-    bodies = tmp_path / "bodies"
-    good = {"query": "a", "documents": ["b", "c"]}
-    bodies.write_text("\n".join(json.dumps(each) for each in [good] * 5 + [{"query": "a"}]))
-    with running(options_of(tiny, embedders=())) as server:
-        host, port = server.url.removeprefix("http://").split(":")
-        for job in (
-            LoadJob(host, int(port), str(bodies), connections=2),
-            LoadJob(host, int(port), str(bodies), rate=200.0),
-        ):
-            outcomes = run_load(job)
-            assert sorted(outcome.status for outcome in outcomes) == [200] * 5 + [422]
-            assert all(0 <= outcome.sent_s < outcome.answered_s for outcome in outcomes)
-            assert not any(outcome.has_retry_after for outcome in outcomes)
-    with pytest.raises(OSError, match=r"[Cc]onnect"):
-        run_load(LoadJob(host, int(port), str(bodies), connections=1))
-
-
-def test_a_server_that_does_not_start_says_why() -> None:
-    with pytest.raises(ModelError, match="/no/such/folder"), serving(["-r", "/no/such/folder"]):
-        pass
-
-
-def overload(**changed: Any) -> OverloadRecord:
-    found: dict[str, Any] = {
-        "seconds": 15.0,
-        "queued_s": 2.0,
-        "offered_per_s": 20.0,
-        "peak_per_s": 10.0,
-        "goodput_per_s": 9.5,
-        "sent": 300,
-        "accepted": 160,
-        "refused": 140,
-        "without_retry_after": 0,
-        "other_statuses": 0,
-        "accepted_p95_ms": 2_100.0,
-        "refused_p95_ms": 3.0,
-        "growth_percent": 1.25,
-        "recovered_s": 0.5,
-    }
-    return OverloadRecord(**{**found, **changed})
-
-
-def test_what_was_measured_over_http_is_told() -> None:
-    record = HttpRecord(64, 20, 1_280, [2.0, 1.0, 4.0], [4.0, 2.5, 2.0], [9.0] * 30, overload())
-    told, more = (str(line) for line in http_lines(record))
-    assert "512 pairs/s, 80% of the 640" in told
-    assert "goodput 95% of it; 160 answered (p95 2,100 ms); 140 refused with 429" in more
-    assert "Retry-After" not in more
-    bad = overload(without_retry_after=3, recovered_s=None)
-    _, more = map(str, http_lines(HttpRecord(64, 20, 10, [1.0], [1.0], [1.0], bad)))
-    assert "3 of 429 without Retry-After" in more
-    assert "not recovered" in more
-    (skipped,) = http_lines(HttpRecord(64, 20, skipped_s=90.0))
-    assert "skipped, about 90.0 s" in str(skipped)
-
-
-def test_what_was_measured_with_ray_is_told() -> None:
-    def told(record: RayRecord) -> str:
-        console = Console(width=200, file=io.StringIO(), record=True)
-        measured = report()
-        measured.models[0].ray = record
-        for part in render(measured):
-            console.print(part)
-        (line,) = (x for x in console.export_text().splitlines() if x.startswith("Ray, "))
-        return line
-
-    line = told(RayRecord(20_000, 2, [100.0, 90.0, 95.0], [105.0, 99.75, 90.0], 8.0, 2e-7))
-    assert "20,000 pairs in one call to 2 replicas: 99.8 s, +5.0 % beside the 95.0 s" in line
-    assert "started in 8.00 s; scores differ by 2.0e-07 at most" in line
-    assert "skipped, about 500 s" in told(RayRecord(20_000, 2, skipped_s=500.0))
-
-
-def report() -> Report:
-    record = ModelRecord("m", "random", "stand-in")
-    record.contenders = [ContenderRecord(OURS, "s", "float32", [Setting("float32", 8, 9, 1.5)])]
-    record.latency = [LatencyCell("128", 10, 1_280.0, None, None, [Timing(OURS, [1.0, 2.5])])]
+def report_of(record: ModelRecord) -> BenchReport:
     hardware = Hardware("cpu", ["avx2"], 2, 1, 1 << 34)
-    return Report("2026-01-01", {"rounds": "None"}, hardware, {"python": "3"}, "cpu", 1.0, [record])
+    return BenchReport("2026-01-01", {"rounds": "None"}, hardware, {}, "cpu", [record])
 
 
-def test_a_report_reads_back_as_it_was_written() -> None:
-    written = report().to_json()
-    assert Report.from_json(written) == report()
-    assert json.loads(written)["models"][0]["latency"][0]["timings"][0]["times_ms"] == [1.0, 2.5]
-
-
-def test_a_report_of_a_time_with_fewer_sections_is_read() -> None:
-    value = json.loads(report().to_json())
-    del value["models"][0]["http"]
-    assert Report.from_json(json.dumps(value)) == report()
-    for kept in (Path(__file__).parent.parent / "docs/benchmarks").glob("*.json"):
-        assert Report.from_json(kept.read_text()).schema_version == 1
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda value: value.pop("device"), "must have"),
-        (lambda value: value.update(schema_version=99), "schema version 99"),
-        (lambda value: value["models"][0].update(name=3), r"report\.models\[0\]\.name is 3"),
-        (lambda value: value["hardware"].update(cores=True), "cores is True"),
-    ],
-)
-def test_a_wrong_report_is_refused(change: Callable[[Any], object], said: str) -> None:
-    value = json.loads(report().to_json())
-    change(value)
-    with pytest.raises(DataError, match=said):
-        Report.from_json(json.dumps(value))
+def test_the_table_shows_throughput_floor_and_what_was_skipped() -> None:
+    record = ModelRecord("m", contenders=[ContenderRecord(GPURERANK, "", "float32")])
+    record.agreement = [compare_scores(GPURERANK, "float32", np.ones(2), np.zeros(2))]
+    record.rates = [MatrixRate("float32", 1, 1, 1, 2_000.0)]
+    record.latency = [
+        LatencyCell("128", 10, 1_280.0, 1e9, 0.5, [Timing(GPURERANK, [2.0] * 20)]),
+        LatencyCell("128", 1_000, 128_000.0, skipped_s=94.2),
+    ]
+    console = Console(width=100, record=True, file=open(os.devnull, "w"))
+    with console.file:
+        for part in render_report(report_of(record)):
+            console.print(part)
+    text = " ".join(console.export_text().replace("│", " ").split())
+    assert "Scores DISAGREE with sentence-transformers: maximum difference 1.0e+00" in text
+    assert "gpurerank 10 1,280 2.00 2.00 5,000 0.500 25%" in text
+    assert "needs --limit-s 95 1,000 128,000" in text
+    assert "at the 2.00 TFLOP/s" in text
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("arguments", "message"),
     [
-        (lambda: asked.numbers("10,x", "--candidates"), "--candidates has 'x'"),
-        (lambda: asked.numbers("0", "--callers"), "from 1"),
-        (lambda: asked.numbers(" , ", "--callers"), "is empty"),
-        (lambda: asked.lengths("realistic,9999"), "--lengths has '9999'"),
-        (lambda: BenchOptions(sections=("speed",)).check(), "--sections has 'speed'"),
-        (lambda: BenchOptions(rounds=0).check(), "--rounds is 0"),
-        (lambda: BenchOptions(limit_s=0).check(), "--limit-s is 0"),
-        (lambda: BenchOptions(dtype="int3").check(), "dtype is 'int3'"),
+        (("10,x", "--candidates", 1, 99), "--candidates has 'x'; it takes numbers from 1 to 99"),
+        (("0", "--candidates", 1, 9), "from 1"),
+        ((" , ", "--candidates", 1, 9), "--candidates is empty"),
+        (("word,9999", "--lengths", 16, 512, "word"), "'9999'; it takes numbers .* and 'word'"),
     ],
 )
-def test_wrong_options_are_named(wrong: Callable[[], object], said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        wrong()
+def test_wrong_lists_are_named(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_numbers(*arguments)
 
 
-def test_quick_keeps_what_was_asked_for() -> None:
-    quick = BenchOptions(candidates=(7,), quick=True).as_quick()
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rounds", "0"], "'--rounds': Input should be greater than or equal to 1"),
+        (["--limit-s", "0"], "'--limit-s': Input should be greater than or equal to 0.1"),
+        (["--output", __file__], "is a file"),
+        (["--sections", "http"], "No such option: --sections"),
+    ],
+)
+def test_wrong_options_are_named(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["bench", *arguments], env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
+
+
+def test_an_unknown_number_format_is_named() -> None:
+    result = CliRunner().invoke(app, ["bench", "--dtype", "int3", "--device", "cpu"])
+    assert isinstance(result.exception, InputError)
+    assert "int3" in str(result.exception)
+
+
+def test_a_quick_run_keeps_explicit_options() -> None:
+    quick = BenchOptions(candidates=(7,)).reduced()
     assert quick.candidates == (7,)
-    assert quick.lengths == ("realistic", "128")
+    assert quick.limit_s == 18.0
+    assert BenchOptions().reduced().candidates == (10, 20)
 
 
-def test_overhead_is_measured_for_each_installed_plugin() -> None:
-    notes: list[str] = []
-    found = measure_overhead(notes.append)
-    assert [each.plugin for each in found] == ["LangChain", "LlamaIndex"]
-    for each in found:
-        assert len(each.core.times_ms) == len(each.through_plugin.times_ms) == 100
-        assert each.added_ms == each.through_plugin.median_ms - each.core.median_ms
-    assert notes == []
+def test_a_run_without_matplotlib_writes_json_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    report = report_of(ModelRecord("m"))
+    with open(os.devnull, "w") as file:
+        console = Console(file=file)
+        with recorded_run(report, tmp_path, console, console, render_report):
+            pass
+    assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
+    assert report.notes == ["no plots: matplotlib is missing; pip install 'gpurerank[bench]'"]
+
+
+def bench(arguments: list[str], tmp_path: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "gpurerank.cli", "bench", *arguments, "-o", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MPLCONFIGDIR": str(tmp_path / "mpl")},
+    )
+
+
+def read_json(folder: Path) -> Any:
+    (path,) = folder.glob("*.json")
+    return json.loads(path.read_text())
 
 
 def test_the_command_measures_shows_and_writes(tiny: str, tmp_path: Path) -> None:
-    arguments = ["--model", tiny, "--device", "cpu", "--candidates", "2,4", "--lengths", "32"]
-    arguments += ["--callers", "1", "--rounds", "2", "--limit-s", "2", "--soak", "0.1"]
-    result = subprocess.run(
-        [sys.executable, "-m", "gpurerank.cli", "bench", *arguments, "-o", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "MPLCONFIGDIR": str(tmp_path / "mpl")},
-    )
-    assert result.returncode == 0, result.stderr
-    shown = [line for line in result.stdout.splitlines() if not line.startswith("written")]
-    assert max(map(len, shown)) <= 100
-    assert "32 tokens a pair" in result.stdout
-    (path,) = tmp_path.glob("*.json")
-    found = Report.from_json(path.read_text())
-    (model,) = found.models
-    assert model.disagreeing() == set()
-    assert {a.contender for a in model.agreement} >= {OURS, SEEN, "ST default", "ST best"}
-    assert [(c.lengths, c.candidates, c.tokens) for c in model.latency] == [
-        ("32", 2, 64.0),
-        ("32", 4, 128.0),
-    ]
-    assert [len(t.times_ms) for t in model.latency[0].timings] == [2] * len(model.contenders)
-    assert {c.callers for c in model.concurrency} == {1}
-    assert model.soak is not None
-    assert (model.soak.errors, model.soak.calls > 0) == (0, True)
-    assert len(list(tmp_path.glob("*.png"))) == 1
+    arguments = ["--model", tiny, "--device", "cpu", "--candidates", "4,2", "--lengths", "32"]
+    with bench([*arguments, "--rounds", "2", "--limit-s", "30"], tmp_path) as process:
+        output, errors = process.communicate(timeout=HANG_S)
+    assert process.returncode == 0, errors
+    lines = [line for line in output.splitlines() if not line.startswith("written")]
+    assert max(map(len, lines)) <= 100
+    assert "32 tokens per pair" in output
+    report = read_json(tmp_path)
+    assert tiny not in json.dumps(report)
+    (model,) = report["models"]
+    agreement = {result["contender"]: result["agrees"] for result in model["agreement"]}
+    assert agreement == {GPURERANK: True, REFERENCE: True}
+    cells = model["latency"]
+    assert [(cell["lengths"], cell["candidates"]) for cell in cells] == [("32", 2), ("32", 4)]
+    assert 0 < cells[0]["tokens"] < cells[1]["tokens"] <= 4 * 34
+    for cell in cells:
+        assert [len(timing["times_ms"]) for timing in cell["timings"]] == [2, 2]
+        assert 0 < cell["floor_ms"] < min(cell["timings"][0]["times_ms"])
+    assert len(list(tmp_path.glob("*.png"))) == len(list(tmp_path.glob("*.svg"))) == 1
+
+
+def test_ctrl_c_shows_and_writes_what_was_measured(tiny: str, tmp_path: Path) -> None:
+    arguments = ["--model", tiny, "--device", "cpu", "--candidates", "2,3,1000", "--rounds", "3"]
+    with bench([*arguments, "--limit-s", "300"], tmp_path) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "1,000 candidates" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=HANG_S)
+    assert process.returncode == 130
+    assert "Interrupted: the measurements that follow are missing." in output
+    report = read_json(tmp_path)
+    assert report["interrupted"] is True
+    cells = report["models"][0]["latency"]
+    assert [len(cell["timings"]) for cell in cells[:2]] == [2, 2]

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -14,11 +15,11 @@ import ray
 import torch
 from langchain_core.documents import Document
 
+from benchmarks.peer_report import PeerModelRecord
+from benchmarks.ray_comparison import measure_ray
 from gpurerank import InputError, ModelNotFoundError, RayScorer, Reranker, calling
-from gpurerank.benchmark.options import BenchOptions
-from gpurerank.benchmark.over_ray import measure_ray
-from gpurerank.benchmark.stand_ins import BenchModel
-from gpurerank.benchmark.subject import load_subject
+from gpurerank.benchmark.bench_options import BenchOptions
+from gpurerank.benchmark.model_under_test import ModelUnderTest
 from gpurerank.errors import ClosedError, DeadlineError
 from langchain_gpurerank import GPURerank
 from tests.clusters import cluster
@@ -133,21 +134,18 @@ def test_a_replica_that_is_killed_comes_back_and_nothing_is_lost(
     assert set(pids(pool)) != set(before)
 
 
-def test_the_benchmark_asks_a_pool_and_this_process_the_same(cluster: None, tiny: str) -> None:
+def test_the_benchmark_scores_the_same_pairs_on_a_pool_and_in_this_process(
+    cluster: None, tiny: str
+) -> None:
     notes: list[str] = []
-    options = BenchOptions(device="cpu", rounds=2)
-    subject = load_subject(
-        BenchModel("tiny", tiny), options, torch.device("cpu"), lambda _: None, notes.append
-    )
-    try:
-        measure_ray(subject, pairs=300)
-    finally:
-        subject.close()
-    found = subject.record.ray
-    assert found is not None
-    assert (len(found.ray_s), len(found.in_process_s)) == (2, 2)
-    assert found.replicas == torch.get_num_threads()
-    assert found.largest_difference < 1e-5
+    options, record = BenchOptions(device="cpu", rounds=2), PeerModelRecord("tiny")
+    with closing(ModelUnderTest(tiny, record, options, lambda _: None, notes.append)) as model:
+        measure_ray(model, record, pairs=300)
+    measured = record.ray
+    assert measured is not None
+    assert (len(measured.ray_s), len(measured.in_process_s)) == (2, 2)
+    assert measured.replicas == torch.get_num_threads()
+    assert measured.largest_difference < 1e-5
     assert ray.is_initialized()
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from sentence_transformers import CrossEncoder
 
+from benchmarks.embedded_weights import write_delta
 from gpurerank import BiEncoder
 from gpurerank.collection import Collection, Document, Query
 from gpurerank.errors import WeightsError
@@ -207,7 +208,7 @@ def test_delta_restores_what_training_changed(tmp_path: Path) -> None:
             if ".embeddings." not in name:
                 parameter += 1e-3 * torch.randn(parameter.shape, generator=generator)
     path = tmp_path / "delta.safetensors"
-    embedded.write_delta(trained, path)
+    write_delta(trained, path)
     assert path.stat().st_size < 25_000_000
     fresh = embedded.with_new_head(embedded.base_folder(), "cpu")
     delta = embedded.load_delta(path)

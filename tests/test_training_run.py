@@ -17,6 +17,7 @@ import pytest
 from safetensors.numpy import load_file
 from sentence_transformers import CrossEncoder as Reference
 
+from benchmarks.embedded_weights import ship
 from gpurerank import BiEncoder, DataError, InputError, ModelNotFoundError, Reranker
 from gpurerank.cli.train import train as train_command
 from gpurerank.late_interaction import LateInteraction
@@ -24,7 +25,6 @@ from gpurerank.models import embedded as shipped
 from gpurerank.models.blend import FILE_NAME, read_blend
 from gpurerank.ranking import logit_of, sigmoids
 from gpurerank.training.hyperparameters import MiningOptions, TrainingSource, TrainOptions
-from gpurerank.training.ship import ship
 from gpurerank.training.training_lists import read_lists
 from gpurerank.training.training_run import choose_blend, train
 from gpurerank.training.training_sources import read_pairs, read_source, sample_collection

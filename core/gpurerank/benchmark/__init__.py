@@ -1,1 +1,1 @@
-"""The comparison that anyone runs on their own hardware: ``gpurerank bench``."""
+"""``gpurerank bench``: the speed of a model on this machine. Needs the extra ``bench`` to plot."""

@@ -6,63 +6,50 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from gpurerank.cli.console import err, out
 from gpurerank.cli.options import Device, Dtype
 
+MODEL = "Model to measure: 'embedded', a folder or a hub id. Repeat the option for several."
+CANDIDATES = "Passages per call, comma-separated."
+LENGTHS = "Tokens per pair, comma-separated; 'realistic' mixes passages around 100 words."
+ROUNDS = "Maximum rounds per measurement. Default: 20 on a CPU, 50 on a GPU."
+LIMIT = "Maximum seconds per measurement; a measurement that needs more is skipped."
+OUTPUT = "Folder for the results as JSON and for the latency plots."
+QUICK = "Measure 10 and 20 candidates only, in about a minute."
+
 
 def bench(
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="'tinybert-l2', 'minilm-l6', 'bge-m3' (random), 'embedded', a hub id, a folder.",
-        ),
-    ] = None,
-    candidates: Annotated[
-        str, typer.Option(help="Passages of a call, between commas.")
-    ] = "10,20,50,100,1000",
-    lengths: Annotated[
-        str, typer.Option(help="'realistic' and tokens a pair, between commas.")
-    ] = "realistic,128,256,512",
-    callers: Annotated[str, typer.Option(help="At the same time, between commas.")] = "1,8,64",
-    sections: Annotated[
-        str, typer.Option(help="Of latency, concurrency, http, ray, scaling, overhead.")
-    ] = "latency,concurrency",
-    rounds: Annotated[
-        int | None, typer.Option(help="Of a cell at most; 20 on a CPU, 50 on a GPU.")
-    ] = None,
-    limit_s: Annotated[
-        float, typer.Option(help="A cell that takes longer is skipped; a section gets 8 times it.")
-    ] = 45.0,
-    soak: Annotated[float, typer.Option(help="Seconds of mixed calls at the end.")] = 0.0,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for JSON and pictures.")
-    ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A small set, about 2 minutes.")] = False,
+    model: Annotated[list[str], Option("--model", "-m", help=MODEL)] = ["embedded"],  # noqa: B006
+    candidates: Annotated[str, Option(help=CANDIDATES)] = "10,20,50,100,1000",
+    lengths: Annotated[str, Option(help=LENGTHS)] = "realistic",
+    rounds: Annotated[int | None, Option(help=ROUNDS, min=1)] = None,
+    limit_s: Annotated[float, Option(help=LIMIT, min=0.1)] = 45.0,
+    output: Annotated[Path | None, Option("--output", "-o", help=OUTPUT, file_okay=False)] = None,
+    quick: Annotated[bool, Option("--quick", help=QUICK)] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """Compare with other ways to rerank, in one run, on this machine."""
-    from gpurerank.benchmark import options as asked
+    """Measure latency and throughput of a model on this machine.
 
-    options = asked.BenchOptions(
-        models=tuple(model or ()),
-        candidates=asked.numbers(candidates, "--candidates"),
-        lengths=asked.lengths(lengths),
-        callers=asked.numbers(callers, "--callers", asked.MOST_CALLERS),
-        sections=asked.sections(sections),
+    Compares gpurerank with sentence-transformers and with the limit of the hardware.
+
+    Ctrl-C stops the run and keeps the results so far.
+    """
+    with err.status("loading"):
+        from gpurerank.benchmark.bench_options import BenchOptions, parse_numbers
+        from gpurerank.benchmark.bench_run import run_bench
+    counts = parse_numbers(candidates, "--candidates", 1, 100_000)
+    options = BenchOptions(
+        models=tuple(model),
+        candidates=tuple(sorted(map(int, counts))),
+        lengths=parse_numbers(lengths, "--lengths", 16, 512, "realistic"),
         rounds=rounds,
         limit_s=limit_s,
-        soak_s=soak,
         output=output,
-        quick=quick,
         device=device,
         dtype=dtype,
     )
-    options.check()
-    with err.status("loading"):
-        from gpurerank.benchmark.command import run
-    if run(options, out, err).interrupted:
+    if run_bench(options.reduced() if quick else options, out, err).interrupted:
         raise typer.Exit(130)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.modules import Transformer
 from torch import Tensor
@@ -143,23 +143,3 @@ def parameters_of(model: CrossEncoder) -> dict[str, Tensor]:
     if model.model is None:
         raise WeightsError("the model has no transformer")
     return dict(model.model.named_parameters())
-
-
-def write_delta(trained: CrossEncoder, path: Path) -> str:
-    """Writes what training changed, in float16, with its checksum beside it.
-
-    Returns:
-        The SHA-256 of the file.
-    """
-    base = parameters_of(with_new_head(verified_base_folder(), "cpu"))
-    delta = {}
-    for name, parameter in parameters_of(trained).items():
-        value = parameter.detach().cpu().float()
-        change = value if name.startswith("classifier.") else value - base[name].float()
-        if change.any():
-            delta[name] = change.to(torch.float16).contiguous()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(delta, path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    path.with_suffix(".sha256").write_text(digest + "\n", encoding="ascii")
-    return digest

@@ -17,8 +17,6 @@ PACKAGES = (
     "sentence-transformers",
     "tokenizers",
     "numpy",
-    "openvino",
-    "optimum-intel",
 )
 INSTRUCTION_SETS = ("avx2", "fma", "avx512", "avx_vnni", "amx", "asimd", "sve", "bf16", "i8mm")
 

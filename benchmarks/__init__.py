@@ -1,0 +1,1 @@
+"""Benchmarks and tools of the project itself, outside the wheel: ``python -m benchmarks``."""
