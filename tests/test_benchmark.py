@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from gpurerank.benchmark.bench_report import (
     ModelRecord,
     Timing,
 )
-from gpurerank.benchmark.bench_run import recorded_run
+from gpurerank.benchmark.bench_run import recorded_run, run_bench
 from gpurerank.benchmark.hardware_floor import EncoderShape
 from gpurerank.benchmark.implementations import GPURERANK, REFERENCE, Contender
 from gpurerank.benchmark.latency import measure_latency
@@ -336,6 +337,20 @@ def test_a_run_without_matplotlib_writes_json_and_says_so(
             pass
     assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
     assert report.notes == ["no plots: matplotlib is missing; pip install 'gpurerank[bench]'"]
+
+
+def test_a_model_that_cannot_be_loaded_does_not_lose_the_results_of_others(
+    tiny: str, tmp_path: Path
+) -> None:
+    missing = str(tmp_path / "missing")
+    options = BenchOptions(models=(tiny, missing), candidates=(2,), rounds=1, device="cpu")
+    with open(os.devnull, "w") as file:
+        console = Console(file=file)
+        report = run_bench(options, console, console)
+        with pytest.raises(ModelError, match="missing"):
+            run_bench(replace(options, models=(missing,)), console, console)
+    assert [len(model.latency) for model in report.models] == [1]
+    assert report.notes[-1].startswith(f"{missing} stopped: ModelNotFoundError")
 
 
 def bench(arguments: list[str], tmp_path: Path) -> subprocess.Popen[str]:
