@@ -55,6 +55,7 @@ class HeldOutEvaluator(BaseEvaluator):
 
     def evaluate(self, model: CrossEncoder) -> float:
         """Mean nDCG@10 of a model, in [0, 1]; 0 without lists."""
+        # Identity in place of the model's activation: the blend works on logits.
         logits = model.predict(
             [pair for held_out_list in self._lists for pair in held_out_list.pairs],
             batch_size=self._batch_size,

@@ -71,6 +71,7 @@ class NegativeMiner:
     ) -> TrainingList | None:
         """A list of one query; ``cosines`` has shape (passages,)."""
         options, rng = self._options, self._rng
+        # Stable: equal cosines keep the collection's order, so a seed repeats its lists.
         order = np.argsort(-cosines, kind="stable")
         relevant = [self._row_of[i] for i in self._collection.relevant(query_id)]
         positives = [int(row) for row in rng.permutation(relevant)[: options.positives]]
@@ -78,6 +79,7 @@ class NegativeMiner:
         ranked = keep_negatives(order[: options.medium_depth])
         if self._is_dropped(cosines, order, positives, ranked):
             return None
+        # Eight times as many as needed, because some are relevant or too similar.
         random_rows = rng.integers(0, len(self._passages), 8 * options.random)
         pools = (
             (options.hard, ranked[: options.hard_depth]),
@@ -107,6 +109,7 @@ class NegativeMiner:
             positives_above = int(np.flatnonzero(order == positives[0])[0])
             if positives_above > options.positive_depth:
                 return True
+        # -1 is the lowest cosine: without any negative the query counts as easy.
         best_negative = max((float(cosines[row]) for row in ranked[:1]), default=-1.0)
         is_easy = float(cosines[positives[0]]) - best_negative > options.easy_margin
         return bool(is_easy and self._rng.random() >= options.easy_share)
@@ -126,6 +129,7 @@ class NegativeMiner:
         limit = math.inf if share is None else best_positive * share
 
         def is_negative(row: int) -> bool:
+            # A judgement is certain, however similar the passage is.
             if row in judged_irrelevant:
                 return True
             if row in relevant or self._lowercased[row] in positive_texts:
@@ -164,6 +168,7 @@ def unlabelled_lists(
     for query, vector in zip(queries, query_vectors, strict=True):
         cosines = vectors @ vector
         order = np.argsort(-cosines, kind="stable")
+        # One more than the deepest rank: the query itself may be the nearest passage.
         ranked = [int(row) for row in order[:501] if passages[row] != query]
         random_rows = [int(row) for row in rng.integers(0, len(passages), size)]
         pools = (

@@ -38,6 +38,7 @@ class RunFolder:
         Raises:
             InputError: The folder holds a run with other options.
         """
+        # Compared as text, because JSON has no paths, tuples or classes.
         current = {n: str(v) for n, v in asdict(options).items() if n not in _NOT_COMPARED}
         recorded = self.load("options")
         if recorded is not None and self._lists.is_file():

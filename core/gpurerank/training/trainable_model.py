@@ -36,10 +36,12 @@ def load_trainable(
     if new_head:
         model = embedded.with_new_head(embedded.verified_base_folder(), device)
     else:
+        # float32, because bfloat16 rounds away updates as small as those of fine-tuning.
         spec = ModelSpec(
             name=base, device=device, dtype="float32", trust_remote_code=trust_remote_code
         ).resolved()
         model = load_cross_encoder(spec, torch.device(device), torch.float32)
+    # Never above the limit of the base, whose positions end there.
     model.max_seq_length = min(max_length, model.max_seq_length or max_length)
     _disable_dropout(model)
     if base == embedded.NAME:
@@ -62,6 +64,7 @@ def add_lora(model: CrossEncoder, rank: int) -> None:
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,
         r=rank,
+        # LoRA scales its product by alpha / rank, which is 2 at every rank here.
         lora_alpha=2 * rank,
         lora_dropout=0.0,
         target_modules="all-linear",

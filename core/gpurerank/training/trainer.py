@@ -116,6 +116,7 @@ def _training_arguments(
         load_best_model_at_end=evaluate,
         metric_for_best_model=METRIC if evaluate else None,
         greater_is_better=True if evaluate else None,
+        # The best checkpoint, and the last one, from which a stopped run continues.
         save_total_limit=2,
         logging_steps=max(1, save_steps // 5),
         seed=options.seed,

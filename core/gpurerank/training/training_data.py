@@ -70,6 +70,7 @@ def _mine_collection(
 ) -> None:
     """Adds the lists of one collection."""
     query_ids = [str(i) for i in rng.permutation(sorted(collection.judgements))]
+    # The limit holds for the whole run, so the sources share it equally.
     held_out = min(
         round(len(query_ids) * options.held_out_share),
         options.held_out_limit // len(options.sources),

@@ -91,6 +91,7 @@ def write_lists(path: Path, lists: Iterable[TrainingList]) -> None:
     with partial.open("w", encoding="utf-8") as out:
         for training_list in lists:
             out.write(json.dumps(asdict(training_list)) + "\n")
+    # Atomic: a killed run leaves no truncated file under the final name.
     partial.replace(path)
 
 

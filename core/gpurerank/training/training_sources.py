@@ -70,6 +70,7 @@ def sample_collection(
     Queries without a relevant passage are dropped; judged passages of the others are kept.
     """
     answerable = [i for i in collection.judgements if collection.relevant(i)]
+    # Sorted, so that the sample keeps the order of the file.
     rows = sorted(rng.permutation(len(answerable))[: source.queries])
     judgements = {answerable[row]: collection.judgements[answerable[row]] for row in rows}
     documents = collection.documents
