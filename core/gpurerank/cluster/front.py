@@ -112,7 +112,7 @@ class Front:
 def is_work(scope: Scope) -> bool:
     """Whether a model works on a request, under whatever prefix."""
     path: str = scope["path"]
-    return scope["method"] == "POST" and path.endswith(PATHS)
+    return scope["method"] == "POST" and path.rstrip("/").endswith(PATHS)
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gpurerank.errors import DeviceError, GPURerankError
-from gpurerank.server import logs, operation_routes, playground
+from gpurerank.server import api_page, logs, operation_routes, playground
 from gpurerank.server.catalog import APIS
 from gpurerank.server.metrics import Metrics
 from gpurerank.server.refusal import Refusal, of_error
@@ -21,6 +21,7 @@ from gpurerank.server.routing import api_router, describe
 from gpurerank.server.service import Service
 from gpurerank.server.site_guard import add_site_guard
 from gpurerank.server.tracing import REQUEST_SPANS
+from gpurerank.server.trailing_slash import TrailingSlash
 
 
 def build_app(service: Service, *, numbered: bool = False) -> FastAPI:
@@ -34,7 +35,9 @@ def build_app(service: Service, *, numbered: bool = False) -> FastAPI:
         title="gpurerank",
         version=version("gpurerank"),
         description="Reranking and embeddings, in the shapes that clients already speak.",
+        docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         telemetry=REQUEST_SPANS,
     )
     app.state.service = service
@@ -42,12 +45,14 @@ def build_app(service: Service, *, numbered: bool = False) -> FastAPI:
         api_router(APIS),
         operation_routes.router,
         playground.router,
+        api_page.router,
     ):
         app.include_router(router)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(GPURerankError, _failed)
     app.add_exception_handler(HTTPException, _no_such_route)
     add_site_guard(app, service.options, service.metrics)
+    app.add_middleware(TrailingSlash)
     app.add_middleware(Observed, service=service, numbered=numbered)
     describe(app, APIS)
     return app

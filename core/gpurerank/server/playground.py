@@ -6,21 +6,26 @@ from functools import lru_cache
 from pathlib import Path
 
 from fastapi import APIRouter, Request
-from starlette.responses import FileResponse
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
 
 from gpurerank.demo.corpus import read_standard_library
 from gpurerank.server.refusal import Refusal
 from gpurerank.server.responses import JSON
-from gpurerank.server.routing import service_of
+from gpurerank.server.routing import has_key, service_of
 
-_PAGE = Path(__file__).parent / "page"
-_TYPES = {".css": "text/css", ".js": "text/javascript"}
+_FILES = StaticFiles(directory=Path(__file__).parent / "page")
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+}
 # Nothing from anywhere else, and nothing inline: what a passage holds can never run.
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:;"
     " form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
 )
-_HEADERS = {
+PAGE_HEADERS = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -37,30 +42,41 @@ _MODULES = (
 router = APIRouter(include_in_schema=False)
 
 
-@router.get("/")
-async def page() -> FileResponse:
+@router.api_route("/", methods=["GET", "HEAD"])
+async def page(request: Request) -> Response:
     """The page: it needs nothing from anywhere else."""
-    return FileResponse(_PAGE / "index.html", media_type="text/html", headers=_HEADERS)
+    return await _file(request, "index.html")
 
 
-@router.get("/playground/page/{name}")
-async def part(name: str) -> FileResponse:
+@router.api_route("/playground/page/{name}", methods=["GET", "HEAD"])
+async def part(request: Request, name: str) -> Response:
     """A style sheet or script of the page."""
-    found = {path.name: path for path in _PAGE.iterdir() if path.suffix in _TYPES}.get(name)
-    if found is None:
+    if Path(name).suffix not in (".css", ".js"):
         raise Refusal(404, "the page has no such part", "no_such_path")
-    return FileResponse(found, media_type=_TYPES[found.suffix], headers=_HEADERS)
+    return await _file(request, name)
 
 
-@router.get("/playground/state")
+async def _file(request: Request, name: str) -> Response:
+    """A file of the page; 304 without it where the browser has it already.
+
+    Raises:
+        HTTPException: There is none of that name.
+    """
+    response = await _FILES.get_response(name, request.scope)
+    response.headers.update(PAGE_HEADERS)
+    if response.status_code == 200:
+        # What the system knows of types differs.
+        response.headers["Content-Type"] = _TYPES[Path(name).suffix]
+    return response
+
+
+@router.api_route("/playground/state", methods=["GET", "HEAD"])
 async def state(request: Request) -> JSON:
-    """What the page has to know of its server; the models' names for who shows the key alone."""
+    """What the page has to know of its server; the names of models only with the key."""
     service = service_of(request)
-    try:
-        service.check_key(request)
+    names = None
+    if has_key(request):
         names = (list(service.models.rerankers), list(service.models.embedders))
-    except Refusal:
-        names = None
     return JSON(
         {
             "models": names and {"rerankers": names[0], "embedders": names[1]},
@@ -70,7 +86,7 @@ async def state(request: Request) -> JSON:
     )
 
 
-@router.get("/playground/corpus")
+@router.api_route("/playground/corpus", methods=["GET", "HEAD"])
 def corpus(request: Request) -> JSON:
     """The demo corpus: docstrings of the running Python's standard library."""
     if not service_of(request).options.demo:

@@ -11,6 +11,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic.json_schema import models_json_schema
 
 from gpurerank.server.endpoint import Api, Endpoint, Lookup
+from gpurerank.server.refusal import Refusal
 from gpurerank.server.responses import JSON, ErrorAnswer
 from gpurerank.server.service import Service
 
@@ -49,6 +50,41 @@ async def key_required(request: Request) -> None:
         Refusal: The key is missing or wrong.
     """
     service_of(request).check_key(request)
+
+
+def has_key(request: Request) -> bool:
+    """Whether a request may see what the key protects; any may where there is no key."""
+    try:
+        service_of(request).check_key(request)
+    except Refusal:
+        return False
+    return True
+
+
+def get_route(
+    router: APIRouter, path: str, *, needs_key: bool = False, **described: Any
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds a GET route that answers HEAD too, which load balancers and monitors send.
+
+    Args:
+        router: Gets the route.
+        path: Of the route.
+        needs_key: Whether it asks for the API key.
+        described: As ``add_api_route`` has it, for the OpenAPI schema.
+    """
+
+    def add(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+        dependencies = [Depends(key_required)] if needs_key else []
+        router.add_api_route(
+            path, endpoint, methods=["GET"], dependencies=dependencies, **described
+        )
+        # Apart, because an operation of the schema has one method. The server leaves out the body.
+        router.add_api_route(
+            path, endpoint, methods=["HEAD"], dependencies=dependencies, include_in_schema=False
+        )
+        return endpoint
+
+    return add
 
 
 async def accepted(request: Request) -> AsyncIterator[None]:
@@ -93,7 +129,12 @@ def describe(app: FastAPI, apis: Iterable[Api]) -> None:
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            schema = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+            )
             _, definitions = models_json_schema(
                 [(body, "validation") for body in bodies], ref_template=_TEMPLATE
             )
@@ -158,13 +199,15 @@ def _add_lookup(router: APIRouter, lookup: Lookup) -> None:
         {} if lookup.response is None else {200: {"model": lookup.response}}
     )
     name = lookup.path.strip("/").replace("/", "_")
-    router.add_api_route(
+    if lookup.needs_key:
+        described.update(refusals(401))
+    get_route(
+        router,
         lookup.path,
-        answer,
+        needs_key=lookup.needs_key,
         operation_id=name,
         name=name,
         description=lookup.handler.__doc__,
         response_model=None,
         responses=described,
-        dependencies=[Depends(key_required)] if lookup.needs_key else [],
-    )
+    )(answer)
