@@ -48,7 +48,7 @@ class ServerProcess:
         eventually(lambda: self.process.poll() is not None or "listening on" in self.log())
         assert self.process.poll() is None, self.log()
         self.url = address.read_text().strip()
-        assert f"listening on {self.url}" in self.log()
+        assert f":{self.url.rpartition(':')[2]}" in self.log()
 
     def log(self) -> str:
         """Everything that was written to standard error."""
@@ -204,6 +204,32 @@ def test_idle_connections_beyond_the_open_files_limit_keep_nobody_out(
         assert message in warnings[0]
         assert len(warnings) <= 4
         assert "Traceback" not in server.log()
+
+
+def test_the_container_checks_the_health_of_the_port_that_is_served(
+    tiny: str, tmp_path: Path
+) -> None:
+    """The check runs with the same variables as the server, whose port an option may change."""
+    lines = (Path(__file__).parent.parent / "deploy/Dockerfile").read_text().splitlines()
+    command = json.loads(next(line for line in lines if "/readyz" in line and "CMD" in line)[8:])
+    variables = {
+        "GPURERANK_PORT": "1",
+        "GPURERANK_ADDRESS_FILE": str(tmp_path / "address"),
+    }
+
+    def check() -> int:
+        return subprocess.run(
+            [sys.executable, *command[1:]],
+            env={**os.environ, **variables},
+            stderr=subprocess.DEVNULL,
+            timeout=HANG_S,
+        ).returncode
+
+    assert check() != 0
+    with started(tmp_path, "--reranker", tiny, "--host", "0.0.0.0", "--open-to-all") as server:
+        assert server.url.startswith("http://127.0.0.1:")
+        assert check() == 0
+    assert check() != 0
 
 
 def test_connections_over_the_open_files_limit_are_refused_at_the_start() -> None:
