@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from xml.etree import ElementTree
@@ -17,7 +17,9 @@ import matplotlib
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 # A figure of (width, height) points has one SVG unit per point, so that font sizes are CSS pixels.
@@ -129,6 +131,20 @@ def series_style(
         # An artist's gid becomes the id of its SVG element.
         "gid": _TOOLTIP + printable(tooltip, 200) if tooltip else None,
     }
+
+
+def format_duration_axis(axis: Axis, factors: Sequence[int] = (1, 2, 5)) -> None:
+    """Labels a logarithmic axis of milliseconds with "ms" and "s".
+
+    Args:
+        axis: One of a pair of axes.
+        factors: The multiples of each power of ten that get a label.
+    """
+    axis.set_major_locator(LogLocator(subs=factors))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(
+        FuncFormatter(lambda ms, _: f"{ms / 1000:g} s" if ms >= 1000 else f"{ms:g} ms")
+    )
 
 
 def printable(text: str, limit: int = 60) -> str:

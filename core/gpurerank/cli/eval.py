@@ -43,7 +43,7 @@ def evaluate(
             "--contender",
             "-c",
             help="Ranker to compare; repeat for several: bi-encoder, cross-encoder, cascade:20,"
-            " rrf, weighted:bi-encoder=1+cross-encoder=2, http://SERVER. A model is named as in"
+            " rrf, weighted:PART=1+PART=2, http://SERVER. A model is named as in"
             " cross-encoder:MODEL. By default bi-encoder, cross-encoder, cascade:20 and rrf.",
             show_default=False,
         ),

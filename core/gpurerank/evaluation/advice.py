@@ -33,8 +33,10 @@ def choose_point(points: Sequence[Point]) -> tuple[Point, Point] | None:
     if not better:
         return None
     best = max(better, key=lambda p: p.quality.mean)
+    # The error of the difference, not of the means: both rank the same queries.
     near = [p for p in better if _mean_gap(best, p) <= standard_error(_differences(best, p))]
     timed = [(p.p50_ms, p) for p in near if p.p50_ms is not None]
+    # Interrupted before the latencies: the best mean is all that is known.
     if not timed:
         return best, best
     lowest_ms = min(ms for ms, _ in timed)
@@ -52,6 +54,7 @@ def pareto_frontier(points: Sequence[Point], first_stage_mean: float) -> list[Po
     """
     timed = [(p.p50_ms, -p.quality.mean, p) for p in points if p.p50_ms is not None]
     frontier: list[Point] = []
+    # Of equal latencies the better mean comes first, and keeps the other off the frontier.
     for _, _, point in sorted(timed, key=lambda entry: entry[:2]):
         best = frontier[-1].quality.mean if frontier else first_stage_mean
         if point.quality.mean > best:
@@ -66,6 +69,7 @@ def advise(evaluation: Evaluation) -> Advice:
     chosen = choose_point(evaluation.points)
     if chosen is not None:
         return _recommend(evaluation, *chosen)
+    # One contender that is not significantly worse leaves the question open.
     if all(point.against_first.verdict < 0 for point in evaluation.main_points()):
         return _advise_against(evaluation)
     return _inconclusive(evaluation)
@@ -117,6 +121,7 @@ def _inconclusive(evaluation: Evaluation) -> Advice:
         f"The best contender, {best.contender} on {best.depth} candidates, changes {MAIN_MEASURE}"
         f" by {format_interval(best)}, over {count:,} queries."
     ]
+    # The interval is not corrected for the number of comparisons, the p-value is.
     if best.against_first.low > 0:
         reasons.append(
             "Its interval excludes 0, but the test, which is corrected for all"
@@ -169,6 +174,7 @@ def _doubts(evaluation: Evaluation, point: Point, record: ContenderRecord) -> li
     if gain.low < MEANINGFUL_GAIN:
         doubts.append(f"The gain may be as small as {format_change(gain.low)}.")
     compared = len(evaluation.points)
+    # The best of several noisy means is too high on average (selection bias).
     if compared > 1:
         doubts.append(
             f"It was chosen from {compared} combinations on these queries; expect slightly less on"

@@ -20,6 +20,7 @@ def most_changed_queries(measured: MeasuredQueries, contender: str, depth: int) 
     before = measured.first[MAIN_MEASURE]
     change = [new - old for old, new in zip(before, after, strict=True)]
     order = sorted(range(len(change)), key=lambda row: -change[row])
+    # With few queries both ends overlap; the sign keeps a query out of the wrong one.
     improved = [row for row in order[:QUERIES_PER_DIRECTION] if change[row] > 0]
     worse = [row for row in reversed(order[-QUERIES_PER_DIRECTION:]) if change[row] < 0]
     return [

@@ -39,6 +39,7 @@ def describe_contender(contender: Contender) -> str:
 def python_expression(contender: Contender) -> str:
     """The Python expression that builds the ranker; empty for an object of the caller."""
     plan = contender.plan
+    # No expression can name an object that exists in the memory of the caller.
     if plan is None or any(stage.kind == "provided" for stage in stages_of(plan)):
         return ""
     return _plan_expression(plan)
@@ -50,6 +51,7 @@ def import_line(contender: Contender) -> str:
     if plan is None or not python_expression(contender):
         return ""
     names = {_CLASS_OF_KIND[stage.kind] for stage in stages_of(plan)}
+    # A server is a RemoteScorer inside a Reranker.
     if any(stage.kind == "server" for stage in stages_of(plan)):
         names.add("RemoteScorer")
     if isinstance(plan, CascadePlan):

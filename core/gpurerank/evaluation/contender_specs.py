@@ -133,6 +133,7 @@ def resolve_contenders(
         raise InputError(f"contenders is the string {contenders!r}; pass a list of strings")
     if not isinstance(contenders, Mapping):
         contenders = {spec.strip(): spec for spec in contenders}
+    # A mapping has unique names; of equal specifications in a list one remains.
     resolved: list[Contender] = []
     provided: dict[Stage, Ranker] = {}
     for name, subject in contenders.items():
@@ -165,6 +166,7 @@ def parse_contender(spec: str, default_model: str) -> Contender:
         InputError: It has none of the forms.
     """
     text = spec.strip()
+    # Only up to the first colon: a model may be a URL or a path with further ones.
     kind, _, rest = text.partition(":")
     try:
         if kind == "cascade":
@@ -216,6 +218,7 @@ def _parse_reciprocal(parts: str, default_model: str) -> FusionPlan:
 def _parse_weighted(parts: str, default_model: str) -> FusionPlan:
     members = []
     for part in parts.split("+"):
+        # From the right: the URL of a server may have an equals sign.
         text, _, weight_text = part.rpartition("=")
         # The first stage has an order but no scores that could be weighted.
         if not text or text == FIRST_STAGE:

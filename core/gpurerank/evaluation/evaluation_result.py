@@ -58,6 +58,7 @@ class Point:
 
     contender: str
     depth: int
+    # Per query, so that any two points can be compared query by query later on.
     values: Values
     quality: Interval
     against_first: Comparison
@@ -224,4 +225,5 @@ class Evaluation:
     def to_json(self) -> str:
         """All attributes as indented JSON."""
         values: dict[str, Any] = asdict(self)
+        # NaN is no JSON, and other languages refuse it.
         return json.dumps(values, indent=1, allow_nan=False)

@@ -62,6 +62,7 @@ class FolderEvaluation:
             DataError: The output folder cannot be created.
         """
         self.options.check()
+        # Parsed here only for the error: loading the collection may take minutes.
         for spec in self.contenders:
             parse_contender(spec, self.options.model)
         if self.first_stage not in ("bm25", "bi-encoder"):
@@ -101,6 +102,7 @@ def evaluate_folder(arguments: FolderEvaluation, out: Console, err: Console) -> 
         if queries.faults:
             err.print(data_issue_lines(queries.faults), soft_wrap=True)
         result = evaluate(queries, arguments.contenders, arguments.options, on_progress=on_progress)
+    # The settings of the collection, which ``evaluate`` does not know.
     result.settings |= {"split": arguments.split, "queries": str(arguments.queries or "all")}
     if arguments.run is None and arguments.first_stage == "bm25":
         result.settings["language"] = arguments.language
@@ -114,6 +116,7 @@ def _retrieve(
     arguments: FolderEvaluation, collection: Collection, on_progress: ProgressCallback
 ) -> QuerySet:
     options = arguments.options
+    # One retrieval serves all depths: a smaller depth is a prefix of the candidates.
     depth = options.all_depths[-1]
     ids = sample_query_ids(collection, arguments.queries, options.seed)
     if arguments.run is not None:

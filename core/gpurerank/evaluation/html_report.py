@@ -34,7 +34,9 @@ def render_page(evaluation: Evaluation) -> str:
     """The report as HTML."""
     environment = Environment(
         loader=PackageLoader("gpurerank.evaluation"),
+        # Names, queries and passages come from the data.
         autoescape=True,
+        # A renamed field is an error, not an empty cell.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -90,6 +90,7 @@ def measure_latency(
     Returns:
         20 rounds; down to 3 where they take more than 4 seconds.
     """
+    # The first calls compile kernels and fill caches; a slow ranker gets one warm-up round.
     started = time.perf_counter()
     for _ in range(WARM_UP_ROUNDS):
         _time_request(ranker, requests, depth, embedders)
@@ -108,6 +109,7 @@ def _time_request(
     ranker: Ranker, requests: UncachedRequests, depth: int, embedders: Sequence[TextEmbedder]
 ) -> float:
     query, passages = requests.next(depth)
+    # Fills the vector cache of the bi-encoder, outside the measured time.
     for embedder in embedders:
         embedder.embed_passages(passages)
     started = time.perf_counter()

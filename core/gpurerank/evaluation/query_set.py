@@ -134,6 +134,7 @@ class QuerySet:
             )
         counter, queries = FaultCounter(), []
         for number, (question, relevant) in enumerate(questions, 1):
+            # A string is a sequence too: "doc7" would become four ids of one character.
             ids = {relevant} if isinstance(relevant, str) else set(map(str, relevant))
             if not ids or not question.strip():
                 problem = "blank question" if ids else "question without a relevant id"
@@ -183,4 +184,5 @@ def sample_query_ids(collection: Collection, count: int | None, seed: int) -> li
     if count is None or count >= len(usable):
         return usable
     drawn = np.random.default_rng(seed).choice(len(usable), size=count, replace=False)
+    # Back in file order, as every other list of query ids is.
     return [usable[row] for row in sorted(drawn.tolist())]

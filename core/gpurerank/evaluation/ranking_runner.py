@@ -120,6 +120,7 @@ class RankingRunner:
     def _measure_batch(
         self, queries: list[JudgedQuery], on_progress: ProgressCallback
     ) -> MeasuredQueries:
+        # Recall is measured at every depth that a ranking may have.
         evaluator = MeasureEvaluator(queries, sorted({self._depth, *self._depths}))
         # What no ranker can improve keeps the order of the first stage.
         tops = {

@@ -52,6 +52,7 @@ class ReplayedPairs:
 
     def compute_missing(self, on_progress: ProgressCallback) -> None:
         """Scores the pairs that were missing."""
+        # One call with the pairs of all queries: the engine sorts them into full batches.
         pairs = list(self._missing)
         if not pairs:
             return

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from gpurerank.evaluation.advice import pareto_frontier
 from gpurerank.evaluation.evaluation_result import Evaluation, Point
@@ -19,6 +18,7 @@ from gpurerank.evaluation.number_format import format_change, format_duration, f
 from gpurerank.plotting import (
     THEME,
     LabelPlacer,
+    format_duration_axis,
     inline_svg,
     new_figure,
     printable,
@@ -36,6 +36,7 @@ SMALL: dict[str, Any] = {"fontsize": 11, "color": THEME["quiet"]}
 def series_swatch(index: int) -> Markup:
     """The marker of a contender, 14 by 14 pixels, for legends and tables."""
     figure, axes = new_figure(14, 14)
+    # The layout engine would reserve margins that are larger than the picture.
     figure.set_layout_engine("none")
     axes.set_axis_off()
     axes.set_position((0, 0, 1, 1))
@@ -57,10 +58,11 @@ def _quality_latency(evaluation: Evaluation, width: int, height: int, css_class:
     times = [_latency(point) for point in timed]
     times += [p.latency_with_embedding.p50_ms for p in timed if p.latency_with_embedding]
     axes.set_xscale("log")
+    # Limits before lines: the frontier and the references reach from edge to edge.
     axes.set_xlim(min(times) / 1.4, max(times) * 1.4)
     axes.set_ylim(*_quality_limits(evaluation, timed))
     # One label per decade on a phone, three elsewhere.
-    _duration_ticks(axes.xaxis, (1, 2, 5) if width == FULL_WIDTH else (1,))
+    format_duration_axis(axes.xaxis, (1, 2, 5) if width == FULL_WIDTH else (1,))
     axes.set_xlabel("latency per query (p50)")
     axes.set_title(MAIN_MEASURE)
     _draw_frontier(axes, evaluation, timed)
@@ -127,7 +129,7 @@ def latency_depth_chart(evaluation: Evaluation) -> Markup:
         return Markup()
     figure, axes = _depth_figure(evaluation.depths, "latency per query (p50)")
     axes.set_yscale("log")
-    _duration_ticks(axes.yaxis, (1, 2, 5))
+    format_duration_axis(axes.yaxis)
     _draw_series(axes, evaluation, timed, lambda p: p.depth, _latency)
     return inline_svg(figure, title="Latency by the number of candidates")
 
@@ -146,8 +148,7 @@ def gain_chart(evaluation: Evaluation) -> Markup:
     axes.margins(x=0.06)
     axes.xaxis.set_major_formatter(FuncFormatter(_change_tick))
     axes.locator_params(axis="x", nbins=5)
-    title = f"Change of {MAIN_MEASURE} from {evaluation.first_stage} alone"
-    return inline_svg(figure, title=title)
+    return inline_svg(figure, title=f"Change of {MAIN_MEASURE} from {evaluation.first_stage} alone")
 
 
 def outcome_chart(evaluation: Evaluation) -> Markup:
@@ -200,6 +201,7 @@ def _rows_of_contenders(points: Sequence[Point], title: str) -> tuple[Figure, Ax
     """Axes with a row for each contender; its name is above the row, which suits any length."""
     figure, axes = new_figure(HALF_WIDTH, 62 + ROW_HEIGHT * len(points))
     axes.set_title(title)
+    # Downwards, the first contender at the top, as in the table.
     axes.set_ylim(len(points) - 0.6, -0.7)
     axes.yaxis.set_major_locator(NullLocator())
     for row, point in enumerate(points):
@@ -241,9 +243,8 @@ def _draw_references(axes: Axes, evaluation: Evaluation, *, ceiling_line: bool) 
     Call it after everything else is drawn; further labels go to the placer that it returns.
     """
     ceiling = evaluation.ceiling[evaluation.depth]
-    lines = [
-        (evaluation.first_quality.mean, f"{printable(evaluation.first_stage, 24)} alone", "--")
-    ]
+    first_stage = f"{printable(evaluation.first_stage, 24)} alone"
+    lines = [(evaluation.first_quality.mean, first_stage, "--")]
     if ceiling > axes.get_ylim()[1]:
         above = f"ideal order: {ceiling:.3f} ↑"
         axes.text(0.01, 0.99, above, transform=axes.transAxes, va="top", **SMALL)
@@ -273,15 +274,8 @@ def _quality_limits(evaluation: Evaluation, points: Sequence[Point]) -> tuple[fl
     return max(low - 0.16 * room, 0.0), high + 0.14 * room
 
 
-def _duration_ticks(axis: Axis, factors: Sequence[int]) -> None:
-    axis.set_major_locator(LogLocator(subs=factors))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(
-        FuncFormatter(lambda ms, _: f"{ms / 1000:g} s" if ms >= 1000 else f"{ms:g} ms")
-    )
-
-
 def _change_tick(value: float, _position: int | None) -> str:
+    # A tick at zero is off by rounding.
     return f"{value:+.2g}".replace("-", "−") if abs(value) > 1e-9 else "0"
 
 

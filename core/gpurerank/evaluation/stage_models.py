@@ -53,6 +53,7 @@ class StageModels:
         if stage not in self._replayed:
             live = self.live(stage)
             name = f"{stage.kind} {stage.model}"
+            # By vectors where there are any: one serves every query that retrieves the passage.
             if isinstance(live, TextEmbedder):
                 vectors = ReplayedVectors(live, name)
                 self._replayed[stage], self._replays[stage] = vectors, vectors

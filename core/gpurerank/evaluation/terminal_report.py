@@ -84,6 +84,7 @@ def _table(title: str, *columns: str) -> Table:
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
+    # A long name is folded, never cut: it may be the URL that tells two servers apart.
     table.add_column("contender", overflow="fold")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
@@ -92,6 +93,7 @@ def _table(title: str, *columns: str) -> Table:
 
 def _main_row(point: Point, embeds: bool) -> tuple[str, ...]:
     gain = point.against_first
+    # Yellow, not green, for a gain that is not significant.
     colour = VERDICT_COLOURS[gain.verdict]
     mark = EMBEDDED_AHEAD if embeds else ""
     latency = point.latency
