@@ -313,7 +313,7 @@ def test_requests_that_are_pipelined_and_end_the_sending_get_their_answers(
         connection.shutdown(socket.SHUT_WR)
         answers = to_the_end(connection)
     assert answers.count(b"HTTP/1.1 200") == 3
-    assert answers.count(b'"relevance_score"') == 3 * len(DOCUMENTS)
+    assert answers.count(b'"results":[') == 3
 
 
 def test_requests_of_one_connection_share_no_call(server: Running) -> None:
