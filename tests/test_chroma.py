@@ -9,6 +9,7 @@ from pathlib import Path
 
 import chromadb
 import pytest
+from chromadb.api.collection_configuration import UpdateCollectionConfiguration
 from chromadb.config import Settings
 
 from gpurerank import BiEncoder, InputError, free_models
@@ -115,3 +116,99 @@ def test_a_change_of_model_is_refused() -> None:
         function.validate_config_update(old, {**old, "model": "another"})
     with pytest.raises(InputError, match="unknown options"):
         GPUEmbeddingFunction.build_from_config({"model": "embedded", "pooling": "cls"})
+
+
+def in_new_process(folder: Path, body: str) -> list[str]:
+    script = f"""
+import chromadb
+from chromadb.config import Settings
+from gpurerank.chroma import GPUEmbeddingFunction
+client = chromadb.PersistentClient({str(folder)!r}, Settings(anonymized_telemetry=False))
+{body}
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
+
+
+def to_model(model: str) -> UpdateCollectionConfiguration:
+    return {"embedding_function": GPUEmbeddingFunction(model)}  # type: ignore[typeddict-item]
+
+
+def make_docs(folder: Path) -> chromadb.Collection:
+    collection = client(folder).create_collection(
+        "docs",
+        embedding_function=GPUEmbeddingFunction(),  # type: ignore[arg-type]
+    )
+    collection.add(ids=["a", "b", "c"], documents=TEXTS)
+    return collection
+
+
+def stored_model(collection: chromadb.Collection) -> str:
+    return str(collection.configuration_json["embedding_function"]["config"]["model"])
+
+
+def test_a_refused_change_of_model_is_not_stored(tmp_path: Path, bi_encoder: BiEncoder) -> None:
+    collection = make_docs(tmp_path)
+    with pytest.raises(
+        InputError, match=r"'docs': model cannot change from 'embedded' to 'no/one'"
+    ):
+        collection.modify(name="renamed", configuration=to_model("no/one"))
+    for opened in (collection, client(tmp_path).get_collection("docs")):
+        assert stored_model(opened) == "embedded"
+        assert opened.query(query_texts=["fox"], n_results=1)["ids"] == [["c"]]
+    found = in_new_process(
+        tmp_path,
+        """
+collection = client.get_collection("docs")
+print(collection.configuration_json["embedding_function"]["config"]["model"])
+print(collection.query(query_texts=["fox"], n_results=1)["ids"][0][0])
+""",
+    )
+    assert found == ["embedded", "c"]
+
+
+def test_options_that_keep_the_model_can_be_changed(tmp_path: Path, bi_encoder: BiEncoder) -> None:
+    collection = make_docs(tmp_path)
+    function = GPUEmbeddingFunction(query_prompt="query: ")
+    collection.modify(configuration={"embedding_function": function})  # type: ignore[typeddict-item]
+    again = client(tmp_path).get_collection("docs")
+    config = again.configuration_json["embedding_function"]["config"]
+    assert (config["model"], config["query_prompt"]) == ("embedded", "query: ")
+
+
+def test_another_embedding_function_is_not_replaced_by_ours(tmp_path: Path) -> None:
+    client(tmp_path).create_collection("docs")
+    with pytest.raises(InputError, match="from 'default' to 'gpurerank'"):
+        client(tmp_path).get_collection("docs").modify(configuration=to_model("embedded"))
+    stored = client(tmp_path).get_collection("docs").configuration_json["embedding_function"]
+    assert stored["name"] == "default"
+
+
+@pytest.mark.parametrize("opening", ["get_collection", "get_or_create_collection"])
+def test_a_collection_opened_with_another_model_is_refused_at_first_use(
+    tmp_path: Path, bi_encoder: BiEncoder, opening: str
+) -> None:
+    make_docs(tmp_path)
+    opened = getattr(client(tmp_path), opening)(
+        "docs", embedding_function=GPUEmbeddingFunction("no/one")
+    )
+    with pytest.raises(InputError, match="model cannot change from 'embedded' to 'no/one'"):
+        opened.query(query_texts=["fox"])
+    with pytest.raises(InputError, match="model cannot change from 'embedded' to 'no/one'"):
+        opened.upsert(ids=["a"], documents=["anything"])
+    assert opened.get("a")["documents"] == [TEXTS[0]]
+    same = getattr(client(tmp_path), opening)("docs", embedding_function=GPUEmbeddingFunction())
+    assert same.query(query_texts=["fox"], n_results=1)["ids"] == [["c"]]
+
+
+def test_a_model_folder_may_have_moved(tmp_path: Path) -> None:
+    function = GPUEmbeddingFunction()
+    old = {**function.get_config(), "model": "/old/place/tiny"}
+    for model in ("/new/place/tiny", str(tmp_path / "tiny")):
+        function.validate_config_update(old, {**old, "model": model})
+    with pytest.raises(InputError, match="model cannot change"):
+        function.validate_config_update(old, {**old, "model": "/new/place/other"})
+    hub = {**old, "model": "someone/tiny"}
+    with pytest.raises(InputError, match="model cannot change"):
+        function.validate_config_update(hub, {**old, "model": "somebody/tiny"})

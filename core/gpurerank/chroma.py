@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
+from chromadb.api.models.CollectionCommon import CollectionCommon
 from chromadb.api.types import Documents, EmbeddingFunction, Embeddings, Space
 from chromadb.utils.embedding_functions import register_embedding_function
 
@@ -15,10 +19,14 @@ from gpurerank.errors import InputError
 class GPUEmbeddingFunction(EmbeddingFunction[Documents]):
     """Embeds documents and queries of a Chroma collection.
 
-    The name and the options are stored with the collection, so one that is opened again embeds as
-    before once this module is imported. Chroma builds an embedding function many times over; the
-    model is loaded when it is first needed, and kept by the process until
+    The name and the options are stored with the collection, so a collection that is opened again
+    embeds as before once this module is imported. Chroma builds an embedding function many times;
+    the model is loaded when it is first needed, and stays in the process until
     ``gpurerank.free_models()``.
+
+    The model of a collection cannot change: ``collection.modify`` with another model, and adding to
+    or querying a collection with another model than the stored one, raise ``InputError`` before
+    anything is written.
 
     Args:
         model: "embedded", a folder or a hub id.
@@ -51,10 +59,12 @@ class GPUEmbeddingFunction(EmbeddingFunction[Documents]):
 
     def __call__(self, input: Documents) -> Embeddings:
         """One vector for each document."""
+        self._check_collection()
         return cast(Embeddings, list(self._bi_encoder().embed_passages(input)))
 
     def embed_query(self, input: Documents) -> Embeddings:
         """One vector for each query, with the model's query prompt."""
+        self._check_collection()
         return cast(Embeddings, list(self._bi_encoder().embed_queries(input)))
 
     @staticmethod
@@ -65,7 +75,7 @@ class GPUEmbeddingFunction(EmbeddingFunction[Documents]):
     @staticmethod
     def build_from_config(config: dict[str, Any]) -> GPUEmbeddingFunction:
         """The function of a stored configuration; loads no model."""
-        GPUEmbeddingFunction.validate_config(config)
+        _check_options(config)
         return GPUEmbeddingFunction(**config)
 
     def get_config(self) -> dict[str, Any]:
@@ -74,18 +84,18 @@ class GPUEmbeddingFunction(EmbeddingFunction[Documents]):
 
     @staticmethod
     def validate_config(config: dict[str, Any]) -> None:
-        """Checks a stored configuration.
+        """Checks a configuration before Chroma stores it.
 
         Raises:
-            InputError: It holds an option that does not exist.
+            InputError: It has an unknown option, or it would replace the configuration of a
+                collection whose vectors came from another model.
         """
-        known = {"model", "dtype", "revision", "max_length", "query_prompt"}
-        unknown = sorted(set(config) - known)
-        if unknown or "model" not in config:
-            raise InputError(
-                f"the stored embedding configuration has unknown options {unknown}; known are"
-                f" {sorted(known)}, and 'model' is needed"
-            )
+        _check_options(config)
+        # ``Collection.modify`` stores the new configuration first and calls
+        # ``validate_config_update`` afterwards; this call is the last one before the write.
+        collection = _calling_collection()
+        if collection is not None:
+            _check_same_model(collection, config)
 
     def validate_config_update(
         self, old_config: dict[str, Any], new_config: dict[str, Any]
@@ -95,13 +105,9 @@ class GPUEmbeddingFunction(EmbeddingFunction[Documents]):
         Raises:
             InputError: The model would change: its vectors would not match the stored ones.
         """
-        for option in ("model", "revision"):
-            if old_config.get(option) != new_config.get(option):
-                raise InputError(
-                    f"{option} cannot change from {old_config.get(option)!r} to"
-                    f" {new_config.get(option)!r}: stored vectors came from the old one; make a"
-                    " new collection"
-                )
+        change = _model_change(old_config, new_config)
+        if change is not None:
+            raise InputError(_refusal(*change))
 
     def default_space(self) -> Space:
         """Distance of new collections."""
@@ -115,3 +121,86 @@ class GPUEmbeddingFunction(EmbeddingFunction[Documents]):
         if self._encoder is None:
             self._encoder = BiEncoder(device=self._device, **self._config)
         return self._encoder
+
+    def _check_collection(self) -> None:
+        """Checks that the collection that asks for vectors holds vectors of this model.
+
+        ``get_collection`` and ``get_or_create_collection`` compare the names of embedding functions
+        only, so Chroma accepts a function with another model.
+        """
+        collection = _calling_collection()
+        if collection is not None:
+            _check_same_model(collection, self._config)
+
+
+def _check_options(config: dict[str, Any]) -> None:
+    known = {"model", "dtype", "revision", "max_length", "query_prompt"}
+    unknown = sorted(set(config) - known)
+    if unknown or "model" not in config:
+        raise InputError(
+            f"the stored embedding configuration has unknown options {unknown}; known are"
+            f" {sorted(known)}, and 'model' is needed"
+        )
+
+
+def _calling_collection() -> CollectionCommon[Any] | None:
+    """The Chroma collection whose method is running on this thread, if there is one.
+
+    Chroma passes an embedding function neither its collection nor the stored configuration, so the
+    call stack is the only place to find them. Without a collection there, nothing is checked.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if "self" in frame.f_code.co_varnames[:1]:
+            caller = frame.f_locals.get("self")
+            if isinstance(caller, CollectionCommon):
+                return caller
+        frame = frame.f_back
+    return None
+
+
+def _check_same_model(collection: CollectionCommon[Any], config: dict[str, Any]) -> None:
+    """Compares a configuration with the one that a collection has stored.
+
+    Raises:
+        InputError: The collection holds vectors of another model or another function.
+    """
+    stored = (collection.configuration_json or {}).get("embedding_function") or {}
+    name = stored.get("name")
+    if name is None:
+        # A legacy collection: nobody knows where its vectors came from.
+        return
+    if name != GPUEmbeddingFunction.name():
+        change: tuple[str, Any, Any] | None = (
+            "the embedding function",
+            name,
+            GPUEmbeddingFunction.name(),
+        )
+    else:
+        change = _model_change(stored.get("config") or {}, config)
+    if change is not None:
+        raise InputError(f"collection {collection.name!r}: {_refusal(*change)}")
+
+
+def _model_change(stored: dict[str, Any], config: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    """The option that tells two models apart and its two values; None for the same model."""
+    if not _is_same_name(str(stored.get("model")), str(config.get("model"))):
+        return "model", stored.get("model"), config.get("model")
+    if stored.get("revision") != config.get("revision"):
+        return "revision", stored.get("revision"), config.get("revision")
+    return None
+
+
+def _is_same_name(stored: str, name: str) -> bool:
+    if stored == name:
+        return True
+    # A folder may have been moved, or downloaded from the hub: only its last part identifies it.
+    has_folder = any(Path(each).is_absolute() or Path(each).is_dir() for each in (stored, name))
+    return has_folder and Path(stored).name == Path(name).name
+
+
+def _refusal(option: str, stored: Any, value: Any) -> str:
+    return (
+        f"{option} cannot change from {stored!r} to {value!r}: the stored vectors came from"
+        f" {stored!r}; leave embedding_function out to use it, or make a new collection"
+    )
