@@ -197,8 +197,9 @@ class Engine(Generic[Model]):
         if os.getpid() != self._process_id:
             # Threads do not survive a fork: the call would never end.
             raise ClosedError(
-                "this model was loaded before the process forked; make the Reranker or BiEncoder"
-                " in the child, or start workers with 'spawn'"
+                "this model was loaded before the process forked, and its threads do not exist in"
+                " the child; make a new Reranker or BiEncoder in the child, or start workers with"
+                " 'spawn' (gunicorn: without --preload)"
             )
         self._state.raise_failure()
 

@@ -53,10 +53,11 @@ class Once(Generic[Model]):
         """A row an item, input order.
 
         Raises:
+            ClosedError: The engine was closed, or belongs to the parent of this forked process.
             NotFiniteError: The model returned NaN or infinity.
             GPURerankError: The model failed.
         """
-        engine = self._engine()
+        engine = self._open_engine()
         known, missing = _known(engine.model, items)
         fresh = engine.run(missing, stage="embed") if missing else _nothing(engine.model)
         _report(items, missing)
@@ -64,13 +65,19 @@ class Once(Generic[Model]):
 
     async def arun(self, items: list[Item]) -> JobResult:
         """As ``run``, without blocking the event loop."""
-        engine = self._engine()
+        engine = self._open_engine()
         known, missing = _known(engine.model, items)
         fresh = await engine.arun(missing, stage="embed") if missing else _nothing(engine.model)
         _report(items, missing)
         return await engine.run_off_loop(
             lambda: _joined(engine.model, items, known, missing, fresh)
         )
+
+    def _open_engine(self) -> Engine[Model]:
+        """The engine, checked: remembered rows alone would be served by a closed one too."""
+        engine = self._engine()
+        engine.check_open()
+        return engine
 
 
 def _known(model: RememberingModel, items: list[Item]) -> tuple[list[Known | None], list[Item]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import contextvars
 import os
 import threading
 from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
 from gpurerank.engine.batch import BatchModel
@@ -15,6 +17,9 @@ from gpurerank.models.device_errors import free_unused
 
 Model = TypeVar("Model", bound=BatchModel)
 Other = TypeVar("Other", bound=BatchModel)
+
+# How long the exit of the process waits for a load that was interrupted.
+_EXIT_WAIT_S = 1.0
 
 
 class _Entry:
@@ -113,7 +118,7 @@ class Registry:
         self.forget_all()
 
     def forget_all(self) -> None:
-        """Begins anew, as in a forked process: no thread and no lock's holder came along."""
+        """Forgets the parent's models in a forked process: their threads do not exist there."""
         self._entries: dict[Hashable, _Entry] = {}
         # Reentrant: a finalizer may release while this thread holds it.
         self._lock = threading.RLock()
@@ -124,30 +129,30 @@ class Registry:
     def acquire(
         self, key: Hashable, load: Callable[[], Sequence[Model]], name: str
     ) -> Lease[Model]:
-        """The model of a key, loaded if nobody has it yet.
+        """Leases the model of a key; loads it if it is not loaded yet.
 
         Args:
-            key: What tells models apart.
-            load: Loads it: one copy a device.
-            name: For its threads.
+            key: Identifies the model.
+            load: Returns one copy of the model for each device; called on a new thread.
+            name: Names the model's threads.
         """
-        lease = self._lease(key)
-        if lease is not None:
-            return lease
-        with self._loading:
-            lease = self._lease(key)
-            if lease is None:
-                entry = _Entry(Engine(load(), name), name)
-                self.loads += 1
-                with self._lock:
-                    self._entries[key] = entry
-                    lease = self._lease(key)
-        assert lease is not None
+        while (lease := self._lease(key)) is None:
+            _run_on_new_thread(lambda: self._ensure_loaded(key, load, name))
         return lease
 
     def loaded(self) -> int:
         """How many models are held."""
         return len(self._entries)
+
+    def _ensure_loaded(self, key: Hashable, load: Callable[[], Sequence[Model]], name: str) -> None:
+        with self._loading:
+            loaded = self._entries.get(key)
+            if loaded is not None and loaded.engine.usable:
+                return
+            entry = _Entry(Engine(load(), name), name)
+            with self._lock:
+                self.loads += 1
+                self._entries[key] = entry
 
     def _lease(self, key: Hashable) -> Lease[Any] | None:
         with self._lock:
@@ -180,9 +185,36 @@ class Registry:
         return len(idle)
 
     def close(self) -> None:
-        """Ends every engine, so that no thread is inside the model when the interpreter goes."""
+        """Ends every engine, so that no thread runs a model while the interpreter shuts down."""
+        # Held only by a load whose caller was interrupted.
+        if self._loading.acquire(timeout=_EXIT_WAIT_S):
+            self._loading.release()
         for entry in list(self._entries.values()):
             entry.close()
+
+
+def _run_on_new_thread(work: Callable[[], None]) -> None:
+    """Runs work on a new thread and waits for it; an interrupt ends the wait, not the work.
+
+    libgomp keeps a team of workers for each thread that has run a parallel region. After a fork,
+    the calling thread still refers to a team that does not exist in the child, so its next parallel
+    region crashes or never ends (pytorch#49555). A new thread gets a team of its own, and so do the
+    threads of an engine.
+    """
+    done: Future[None] = Future()
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            context.run(work)
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    # A daemon, so that Ctrl-C during a long download ends the process.
+    threading.Thread(target=run, name="gpurerank-load", daemon=True).start()
+    done.result()
 
 
 REGISTRY = Registry()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
+import platform
 import threading
 from pathlib import Path
 
 import torch
 
-from gpurerank.errors import InputError
+from gpurerank.errors import DeviceError, InputError
 
 # Held while a CUDA graph is recorded and while a device is synchronized: a synchronization on one
 # thread invalidates what another records.
@@ -30,7 +32,10 @@ def resolve_device(device: str) -> torch.device:
 
     Raises:
         InputError: No such device here.
+        DeviceError: The device is a GPU that the parent of this forked process has used.
     """
+    if device.startswith(("auto", "cuda")):
+        _check_cuda_after_fork(device)
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
@@ -48,6 +53,17 @@ def resolve_device(device: str) -> torch.device:
     return resolved
 
 
+def _check_cuda_after_fork(device: str) -> None:
+    # Where the parent has only looked for a GPU that is not there, torch calls the fork bad too;
+    # ``device_count`` asks NVML, which works in a forked process.
+    if torch.cuda._is_in_bad_fork() and torch.cuda.device_count() > 0:
+        raise DeviceError(
+            f"device {device!r} cannot be used in this forked process, because its parent has"
+            " used CUDA; start workers with 'spawn' (gunicorn: without --preload), or use"
+            " device='cpu'"
+        )
+
+
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """The number format that a name stands for.
 
@@ -63,7 +79,29 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if fast else torch.float32
     if dtype not in DTYPES:
         raise InputError(f"dtype is {dtype!r}; it must be 'auto' or one of {', '.join(DTYPES)}")
+    if device.type == "cpu" and _cpu_emulates(dtype):
+        _warn_of_emulation(dtype)
     return DTYPES[dtype]
+
+
+def _cpu_emulates(dtype: str) -> bool:
+    """Whether this CPU converts each number of a format to float32 and back; x86 only."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        # torch does not tell which formats other processors multiply in.
+        return False
+    if dtype == "bfloat16":
+        return not cpu_multiplies_bfloat16()
+    supported = getattr(torch.cpu, "get_capabilities", dict)()
+    return dtype == "float16" and not (supported.get("avx512_fp16") or supported.get("amx_fp16"))
+
+
+@functools.cache
+def _warn_of_emulation(dtype: str) -> None:
+    logger.warning(
+        "dtype=%r is emulated on this CPU and several times slower than 'float32'; use"
+        " dtype='auto' or 'float32'",
+        dtype,
+    )
 
 
 def cpu_multiplies_bfloat16() -> bool:
