@@ -11,12 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sentence_transformers import CrossEncoder as Reference
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
-from gpurerank import BiEncoder, InputError
+from gpurerank import BiEncoder, InputError, ModelError
+from gpurerank.chroma import GPUEmbeddingFunction
 from gpurerank.models.embedded import base_folder
+from langchain_gpurerank import GPUEmbeddings
+from llamaindex_gpurerank import GPUEmbedding
 
 TEXTS = [
     "Paris is the capital of France.",
@@ -175,3 +179,44 @@ def test_pickling_keeps_the_options(bi_encoder: BiEncoder) -> None:
 def test_progress_is_shown(bi_encoder: BiEncoder, capfd: pytest.CaptureFixture[str]) -> None:
     bi_encoder.embed_passages(TEXTS, show_progress=True)
     assert "6/6" in capfd.readouterr().err
+
+
+EMBEDDERS = {
+    "bi-encoder": lambda model: BiEncoder(model),
+    "langchain": lambda model: GPUEmbeddings(model).embed_query("a"),
+    "llamaindex": lambda model: GPUEmbedding(model_name=model).get_query_embedding("a"),
+    "chroma": lambda model: GPUEmbeddingFunction(model).embed_query(["a"]),
+}
+
+
+@pytest.mark.parametrize("embedder", EMBEDDERS)
+@pytest.mark.parametrize("family", ["bert", "two_labels", "roberta"])
+def test_a_cross_encoder_is_refused(
+    embedder: str, family: str, model_folder: Callable[[str], str]
+) -> None:
+    match = (
+        r"is no embedder: its architecture is .*ForSequenceClassification.* use it with Reranker"
+    )
+    with pytest.raises(ModelError, match=match):
+        EMBEDDERS[embedder](model_folder(family))
+
+
+@pytest.mark.parametrize("family", ["bert", "causal_chat"])
+def test_a_model_saved_as_a_cross_encoder_is_refused(
+    family: str, model_folder: Callable[[str], str], tmp_path: Path
+) -> None:
+    Reference(model_folder(family), device="cpu").save_pretrained(str(tmp_path))
+    with pytest.raises(ModelError, match=r"saved it as a cross-encoder.* use it with Reranker"):
+        BiEncoder(str(tmp_path))
+
+
+@pytest.mark.parametrize("architecture", ["BertForSequenceClassification", "Qwen3ForCausalLM"])
+def test_a_pooling_makes_an_embedder_whatever_the_architecture(
+    architecture: str, model_folder: Callable[[str], str], tmp_path: Path
+) -> None:
+    folder = Path(build(tmp_path, model_folder("bert"), "mean"))
+    expected = SentenceTransformer(str(folder), device="cpu").encode_document(TEXTS[:2])
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": [architecture]}))
+    vectors = BiEncoder(str(folder), device="cpu", dtype="float32").embed_passages(TEXTS[:2])
+    np.testing.assert_allclose(vectors, expected, rtol=0, atol=1e-5)

@@ -131,12 +131,15 @@ def load_sentence_transformer(
 
     Raises:
         ModelNotFoundError: There is no such model here or on the hub.
+        ModelError: The model is a cross-encoder.
     """
     options = _options(spec, device, dtype)
     name = spec.name
     if name == embedded.NAME:
         name = str(embedded.verified_base_folder())
         options["local_files_only"] = True
+    else:
+        _check_is_embedder(spec)
     with quiet(bars=not Path(name).is_dir()), readable_errors(spec):
         return SentenceTransformer(name, **options).eval()
 
@@ -208,14 +211,41 @@ def _check_is_reranker(spec: ModelSpec) -> None:
         )
 
 
+def _check_is_embedder(spec: ModelSpec) -> None:
+    """A cross-encoder would load as an embedder, and its pooled vectors would mean nothing.
+
+    A repository that lists modules behind the transformer, such as a pooling, is an embedder
+    whatever its architecture; of any other, a classification head shows that it scores pairs.
+    """
+    if _saved_as_cross_encoder(spec):
+        reason = "sentence-transformers saved it as a cross-encoder"
+    else:
+        modules = _read_json(spec, "modules.json")
+        config = _read_json(spec, "config.json")
+        architectures = config.get("architectures") or [] if isinstance(config, dict) else []
+        heads = [name for name in architectures if name.endswith("ForSequenceClassification")]
+        if not heads or (isinstance(modules, list) and len(modules) > 1):
+            return
+        reason = f"its architecture is {', '.join(heads)} and it has no modules.json with a pooling"
+    raise ModelError(
+        f"{spec.name!r} is no embedder: {reason}, so it scores pairs of texts; use it with"
+        " Reranker, or choose a bi-encoder"
+    )
+
+
 def _saved_as_cross_encoder(spec: ModelSpec) -> bool:
     """Whether sentence-transformers saved it as a cross-encoder, of whatever modules."""
-    path = _file_of(spec, "config_sentence_transformers.json")
-    if path is None:
-        return False
-    with readable_errors(spec):
-        saved = json.loads(path.read_text(encoding="utf-8"))
+    saved = _read_json(spec, "config_sentence_transformers.json")
     return isinstance(saved, dict) and saved.get("model_type") == "CrossEncoder"
+
+
+def _read_json(spec: ModelSpec, name: str) -> Any:
+    """The content of a JSON file of a model; None where it has no such file."""
+    path = _file_of(spec, name)
+    if path is None:
+        return None
+    with readable_errors(spec):
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _file_of(spec: ModelSpec, name: str) -> Path | None:
