@@ -8,6 +8,7 @@ import math
 import platform
 import threading
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -91,7 +92,7 @@ def _cpu_emulates(dtype: str) -> bool:
         return False
     if dtype == "bfloat16":
         return not cpu_multiplies_bfloat16()
-    supported = getattr(torch.cpu, "get_capabilities", dict)()
+    supported: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return dtype == "float16" and not (supported.get("avx512_fp16") or supported.get("amx_fp16"))
 
 
