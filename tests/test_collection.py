@@ -112,5 +112,5 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"dev\.tsv: cannot be read: no such split; there is test"):
         Collection.read(tmp_path, "dev")
     (tmp_path / "queries.jsonl").write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match=r"queries\.jsonl: cannot be read"):
+    with pytest.raises(DataError, match=r"queries\.jsonl: line 1 begins as UTF-16 text"):
         Collection.read(tmp_path, "test")

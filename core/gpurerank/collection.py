@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from gpurerank.errors import DataError
 from gpurerank.faults import Fault, FaultCounter, told
+from gpurerank.text_files import read_lines
 
 Entry = TypeVar("Entry")
 
@@ -185,12 +186,8 @@ class _Reader:
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """Places such as "corpus.jsonl:3" and lines; only a line feed ends a line."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="\n") as lines:
-            for number, line in enumerate(lines, 1):
-                yield f"{path.name}:{number}", line
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+    for number, line in enumerate(read_lines(path), 1):
+        yield f"{path.name}:{number}", line
 
 
 def _answers(row: dict[str, Any]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from rich.table import Table
 from gpurerank.cli.console import out
 from gpurerank.cli.options import BaseUrl, Device, Dtype, Model
 from gpurerank.errors import DataError, InputError
+from gpurerank.text_files import decode_lines, read_lines
 
 if TYPE_CHECKING:
     from gpurerank.types import RankedPassage
@@ -74,15 +76,20 @@ def _check_no_file(passages: list[str]) -> None:
 def _read_passages(file: Path | None) -> list[str]:
     if file is None and sys.stdin.isatty():
         raise InputError("no passages: give them as arguments, with --file, or through a pipe")
-    try:
-        text = sys.stdin.read() if file is None else file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the passages cannot be read: {error}") from error
-    passages = [_passage(line, number) for number, line in enumerate(text.split("\n"), 1)]
+    lines = _read_stdin() if file is None else read_lines(file)
+    passages = [_passage(line, number) for number, line in enumerate(lines, 1)]
     found = [passage for passage in passages if passage.strip()]
     if not found:
         raise DataError(f"{file or 'standard input'} holds no passage")
     return found
+
+
+def _read_stdin() -> Iterable[str]:
+    # As bytes, so that the encoding does not depend on the terminal's.
+    binary = getattr(sys.stdin, "buffer", None)
+    if binary is None:
+        return sys.stdin.read().split("\n")
+    return decode_lines(binary, "standard input")
 
 
 def _passage(line: str, number: int) -> str:

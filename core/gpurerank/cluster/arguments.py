@@ -143,6 +143,6 @@ def options_of(arguments: Mapping[str, Any]) -> ApplicationOptions:
 
 def _key(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"api_key_file {path} cannot be read: {type(error).__name__}") from error

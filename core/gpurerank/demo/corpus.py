@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpurerank.errors import DataError
+from gpurerank.text_files import read_text
 
 TEXT_SUFFIXES = frozenset({".md", ".markdown", ".txt", ".rst", ".text"})
 _SHORTEST_DOCSTRING = 31
@@ -86,7 +87,7 @@ def read_folder(path: Path) -> tuple[list[SourcePassage], list[str]]:
         try:
             if file.stat().st_size > _LARGEST_FILE_BYTES:
                 raise ValueError(f"over {_LARGEST_FILE_BYTES >> 20} MiB")
-            text = file.read_text(encoding="utf-8")
+            text = read_text(file)
         except (OSError, ValueError) as error:
             skipped.append(f"{file.relative_to(path)}: {error}")
             continue

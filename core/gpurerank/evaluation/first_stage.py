@@ -14,6 +14,7 @@ from gpurerank.cosine import unit_vectors
 from gpurerank.errors import DataError
 from gpurerank.faults import Fault, FaultCounter, told
 from gpurerank.lexical import LexicalIndex
+from gpurerank.text_files import read_lines
 
 # Document ids by query id, best first.
 CandidateIds = dict[str, list[str]]
@@ -85,11 +86,7 @@ def read_trec_run(
     """
     scores: dict[str, dict[str, float]] = {query_id: {} for query_id in query_ids}
     counter = FaultCounter()
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(path), 1):
         where = f"{path.name}:{number}"
         try:
             query_id, _, document_id, _, score, _ = line.split()

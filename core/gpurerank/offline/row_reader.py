@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from gpurerank.errors import DataError
 from gpurerank.offline.input_files import PARQUET, InputFile, Part, open_filesystem
 from gpurerank.offline.score_job import Columns
+from gpurerank.text_files import check_encoding
 
 # Rows in memory at a time: enough to fill batches, few enough for long lists of candidates.
 ROWS_PER_SLICE = 512
@@ -126,7 +127,9 @@ def _parse_line(start: int, line: bytes) -> dict[str, Any] | str:
     except RecursionError:
         return f"{where} is nested too deeply"
     except ValueError as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "not UTF-8"
+        reason = (
+            error.msg if isinstance(error, json.JSONDecodeError) else "not UTF-8; convert the file"
+        )
         return f"{where} is not JSON: {reason}"
     if not isinstance(row, dict):
         return f"{where} is {type(row).__name__}, not a JSON object"
@@ -171,6 +174,8 @@ def _json_schema(path: str) -> pa.Schema:
     system, inside = open_filesystem(path)
     fields: dict[str, pa.Field] = {}
     with system.open_input_file(inside) as file:
+        check_encoding(file.read(4), path)
+        file.seek(0)
         for line in islice(_lines(file, Part(0, path, 0, file.size())), _INSPECTED_LINES):
             row = _parse_line(*line)
             for name, value in {} if isinstance(row, str) else row.items():

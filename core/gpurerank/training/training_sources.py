@@ -10,6 +10,7 @@ import numpy as np
 from gpurerank.collection import Collection, Document, Query
 from gpurerank.errors import DataError
 from gpurerank.faults import FaultCounter, told
+from gpurerank.text_files import read_lines
 from gpurerank.training.hyperparameters import TrainingSource
 
 
@@ -38,7 +39,7 @@ def read_pairs(path: Path) -> Collection:
     queries: dict[str, str] = {}
     judgements: dict[str, dict[str, int]] = {}
     faults = FaultCounter()
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
             continue
         try:
@@ -81,13 +82,6 @@ def sample_collection(
         kept = set(list(judged | shuffled)[: max(source.passages, len(judged))])
         documents = {i: document for i, document in documents.items() if i in kept}
     return Collection(collection.name, documents, collection.queries, judgements)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
 
 
 def _parse_pair(line: str, *, as_json: bool) -> tuple[str, str]:
