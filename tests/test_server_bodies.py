@@ -160,8 +160,8 @@ def test_errors_are_few_and_name_their_place(server: Running) -> None:
     message = post(server, b'{"query":1,"documents":["a",2,3,4],"top_n":"x"}').json()["message"]
     assert message.split("; ") == [
         "query: Input should be a valid string",
+        "query: Input should be a valid dictionary",
         "documents.1: Input should be a valid string",
-        "documents.1: Input should be a valid dictionary",
     ]
 
 

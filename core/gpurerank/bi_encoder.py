@@ -13,7 +13,7 @@ from gpurerank.engine.once import Once
 from gpurerank.progress import progress_bar
 from gpurerank.ranking import rank
 from gpurerank.request import check_request, check_texts
-from gpurerank.types import CutOff, FloatArray, RankedPassage
+from gpurerank.types import CutOff, FloatArray, RankedPassage, TextToken
 
 if TYPE_CHECKING:
     from gpurerank.engine.registry import Lease
@@ -81,6 +81,11 @@ class BiEncoder:
     def dim(self) -> int:
         """Length of a vector."""
         return self._lease.model.dim
+
+    @property
+    def matryoshka_dims(self) -> tuple[int, ...]:
+        """Shorter lengths that the model's configuration declares its vectors can be cut to."""
+        return self._lease.model.matryoshka_dims
 
     @property
     def packed(self) -> bool:
@@ -152,6 +157,24 @@ class BiEncoder:
         texts = check_request(query, passages, top_k, threshold)
         scored = self._scored(texts, _counted(await self._once.arun(self._items(query, texts))))
         return rank(scored, top_k=top_k, threshold=threshold, cut_off=cut_off)
+
+    def tokenize(
+        self,
+        texts: Sequence[str],
+        *,
+        query: bool = False,
+        special_tokens: bool = True,
+        prompted: bool = True,
+    ) -> list[list[TextToken]]:
+        """The tokens of each text, none cut; behind the model's prompt where ``prompted``.
+
+        Raises:
+            InputError: A text is not a string.
+        """
+        checked = check_texts(texts, "text")
+        model = self._lease.model
+        prompt = model.prompt(query=query) if prompted else ""
+        return model.text_tokens([prompt + text for text in checked], special_tokens)
 
     def close(self) -> None:
         """Gives the model back; the last user frees its memory."""

@@ -22,6 +22,24 @@ class Pair(NamedTuple):
     passage: str
 
 
+class TextToken(NamedTuple):
+    """A token of a text.
+
+    Attributes:
+        id: In the model's vocabulary.
+        text: As the vocabulary has it.
+        special: Whether the tokenizer added it, such as [CLS].
+        start: First character in the text.
+        stop: Character behind the last.
+    """
+
+    id: int
+    text: str
+    special: bool
+    start: int
+    stop: int
+
+
 @dataclass(frozen=True, slots=True)
 class RankedPassage:
     """One passage of a ranking, with where its place came from.

@@ -25,7 +25,7 @@ from gpurerank.models.probe import Probe, Reference, position_offset
 from gpurerank.models.remembered import RememberedRows
 from gpurerank.models.runner import RowRunner, restore_order
 from gpurerank.models.tokenization import readable
-from gpurerank.types import FloatArray, IntArray
+from gpurerank.types import FloatArray, IntArray, TextToken
 
 PROBE_TEXTS = (
     "a short passage",
@@ -49,6 +49,7 @@ class TextModel:
         name: As the spec gave it.
         fingerprint: Changes when the weights behind the name do.
         dim: Length of a vector.
+        matryoshka_dims: Shorter lengths that vectors can be cut to, as the configuration says.
         hidden_size: Length of a token's hidden state; 0 where the model does not say.
         special_ids: Tokens that mark where a text begins and ends, or fill it up.
         position_offset: First position of a sequence, where ``packed``.
@@ -78,6 +79,7 @@ class TextModel:
         self.special_ids = _marks(self._tokenizer)
         self.dim = int(self._encoder.get_embedding_dimension() or 0)
         config = getattr(getattr(self._encoder[0], "model", None), "config", None)
+        self.matryoshka_dims = _matryoshka_dims(config, self.dim)
         self.hidden_size = int(getattr(config, "hidden_size", 0))
         self.remembered = RememberedRows(_REMEMBERED_BYTES)
         self.why_padded = self._probe()
@@ -122,6 +124,25 @@ class TextModel:
                 truncated=bool(one.overflowing),
             )
             for one in encoded.encodings
+        ]
+
+    def text_tokens(self, texts: Sequence[str], special_tokens: bool) -> list[list[TextToken]]:
+        """The tokens of each text, none cut."""
+        # A copy: the feeder's own thread sets truncation and padding in the other one.
+        tokenizer = copy.deepcopy(self._tokenizer).backend_tokenizer
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        encodings = tokenizer.encode_batch(
+            [readable(text) for text in texts], add_special_tokens=special_tokens
+        )
+        return [
+            [
+                TextToken(number, text, bool(special), *span)
+                for number, text, special, span in zip(
+                    one.ids, one.tokens, one.special_tokens_mask, one.offsets, strict=True
+                )
+            ]
+            for one in encodings
         ]
 
     def prepare(
@@ -265,6 +286,14 @@ def load_text_models(spec: ModelSpec) -> list[TextModel]:
     if models[0].dim == 0:
         raise ModelError(f"{spec.name!r} does not say how long its vectors are")
     return alike(models)
+
+
+def _matryoshka_dims(config: Any, dim: int) -> tuple[int, ...]:
+    """Lengths below ``dim`` of a Matryoshka model, from the fields that vLLM reads too."""
+    declared = getattr(config, "matryoshka_dimensions", None)
+    if declared:
+        return tuple(int(length) for length in declared if 0 < int(length) < dim)
+    return tuple(range(1, dim)) if getattr(config, "is_matryoshka", False) else ()
 
 
 def _marks(tokenizer: Any) -> IntArray:

@@ -25,6 +25,9 @@ _SCANNED_BYTES = 64 << 10
 # Bytes of each body that are let in whatever the others hold: requests of a usual size are never
 # refused because of large ones, and the number of connections bounds their sum.
 _FREE_BYTES = 64 << 10
+# Weaviate's module and LiteLLM for Voyage send no Content-Type. A page in a browser cannot send
+# these names without asking the server first (a CORS preflight), so they let no other site in.
+_NO_TYPE_CLIENTS = ("Go-http-client/", "litellm/")
 
 
 class BodyReader:
@@ -145,6 +148,8 @@ class BodyMemory:
 def _check_headers(request: Request, max_bytes: int) -> None:
     # A missing type counts as wrong: pages of other sites may send such a body without asking.
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if not kind and request.headers.get("user-agent", "").startswith(_NO_TYPE_CLIENTS):
+        kind = "application/json"
     if kind not in ("application/json", "text/json") and not kind.endswith("+json"):
         declared = f"is declared as {kind[:100]!r}" if kind else "has no Content-Type"
         message = f"the body {declared}; send the header Content-Type: application/json"

@@ -7,11 +7,16 @@ from gpurerank.server.apis import (
     infinity,
     jina,
     llamacpp,
+    mixedbread,
     native,
+    nvidia,
+    ollama,
     openai,
     tei,
     vllm,
     voyage,
+    weaviate,
+    xinference,
 )
 from gpurerank.server.routing import model_paths
 
@@ -19,12 +24,18 @@ from gpurerank.server.routing import model_paths
 APIS = (
     native.API,
     tei.API,
+    weaviate.API,
     infinity.API,
+    xinference.API,
     voyage.API,
     cohere.API,
     jina.API,
+    mixedbread.API,
     vllm.API,
     llamacpp.API,
+    nvidia.API,
     openai.API,
+    ollama.API,
 )
-MODEL_PATHS = model_paths(APIS)
+# The root is left out: every path ends in it.
+MODEL_PATHS = tuple(path for path in model_paths(APIS) if path.rstrip("/"))

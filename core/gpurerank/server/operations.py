@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from gpurerank.ranking import logit_of
 from gpurerank.server.refusal import Refusal
 from gpurerank.server.service import Service
 from gpurerank.types import FloatArray, RankedPassage, Ranker
@@ -104,9 +105,12 @@ async def score(
     passages: list[str],
     *,
     model: str | None = None,
+    logits: bool = False,
     field: str = "documents",
 ) -> Scores:
     """Scores pairs: one query with every passage, or as many queries as passages.
+
+    With ``logits`` the values are logits.
 
     Raises:
         Refusal: The request is over a limit, or cannot be served now.
@@ -128,6 +132,8 @@ async def score(
     values, call = await service.run(
         request, max(queries, key=len), passages, lambda: reranker.ascore_pairs(pairs)
     )
+    if logits:
+        values = [logit_of(value) for value in values]
     return Scores(values, service.models.served_name(model), call.counted.get("tokens", 0))
 
 

@@ -23,6 +23,7 @@ from gpurerank.server.fields import (
 from gpurerank.server.operations import Ranking
 from gpurerank.server.responses import Usage, usage_of
 from gpurerank.server.routing import service_of
+from gpurerank.types import RankedPassage
 
 
 class DocumentsRequest(Schema):
@@ -86,7 +87,11 @@ async def rank_documents(request: Request, body: DocumentsRequest, top_k: int | 
 
 
 def rerank_response(
-    ranking: Ranking, *, with_documents: bool, with_data_documents: bool = False
+    ranking: Ranking,
+    *,
+    with_documents: bool,
+    with_data_documents: bool = False,
+    logits: bool = False,
 ) -> RerankResponse:
     """The response that clients of most APIs can read.
 
@@ -94,10 +99,11 @@ def rerank_response(
         ranking: Best first.
         with_documents: Whether ``results`` have the documents.
         with_data_documents: Whether ``data`` has them too.
+        logits: Whether scores are logits.
     """
     data: list[RerankData] = []
     for passage in ranking.passages:
-        entry = RerankData(index=passage.index, relevance_score=passage.score or 0.0)
+        entry = RerankData(index=passage.index, relevance_score=value_of(passage, logits=logits))
         if with_data_documents:
             entry["document"] = passage.passage
         data.append(entry)
@@ -105,22 +111,30 @@ def rerank_response(
         "id": str(uuid.uuid4()),
         "object": "list",
         "model": ranking.model,
-        "results": rerank_results(ranking, with_documents=with_documents),
+        "results": rerank_results(ranking, with_documents=with_documents, logits=logits),
         "data": data,
         "usage": usage_of(ranking.tokens),
         "meta": rerank_meta("1", ranking.tokens),
     }
 
 
-def rerank_results(ranking: Ranking, *, with_documents: bool) -> list[RerankResult]:
+def rerank_results(
+    ranking: Ranking, *, with_documents: bool, logits: bool = False
+) -> list[RerankResult]:
     """Index and score of each document, best first."""
     results: list[RerankResult] = []
     for passage in ranking.passages:
-        result = RerankResult(index=passage.index, relevance_score=passage.score or 0.0)
+        result = RerankResult(index=passage.index, relevance_score=value_of(passage, logits=logits))
         if with_documents:
             result["document"] = {"text": passage.passage}
         results.append(result)
     return results
+
+
+def value_of(passage: RankedPassage, *, logits: bool) -> float:
+    """The score of a passage, or its logit; the server's rankings always have both."""
+    value = passage.logit if logits else passage.score
+    return 0.0 if value is None else value
 
 
 def rerank_meta(version: str, tokens: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Union
 
@@ -188,6 +189,7 @@ def _dispatch(candidates: list[Endpoint]) -> Callable[[Request], Any]:
         checked = await bodies.check(request, chosen.request, body)
         return JSON(await chosen.handler(request, checked))
 
+    answer.__dict__["bodies"] = tuple(each.request for each in candidates)
     return answer
 
 
@@ -195,12 +197,16 @@ def _add_lookup(router: APIRouter, lookup: Lookup) -> None:
     async def answer(request: Request) -> JSON:
         return JSON(await lookup.handler(request))
 
-    described: dict[int | str, Any] = (
-        {} if lookup.response is None else {200: {"model": lookup.response}}
-    )
-    name = lookup.path.strip("/").replace("/", "_")
+    described = refusals(404, 503)
+    if lookup.response is not None:
+        described[200] = {"model": lookup.response}
     if lookup.needs_key:
         described.update(refusals(401))
+    parameters = [
+        {"name": parameter, "in": "path", "required": True, "schema": {"type": "string"}}
+        for parameter in re.findall(r"\{(\w+)", lookup.path)
+    ]
+    name = re.sub(r"[^a-z0-9]+", "_", lookup.path).strip("_")
     get_route(
         router,
         lookup.path,
@@ -210,4 +216,5 @@ def _add_lookup(router: APIRouter, lookup: Lookup) -> None:
         description=lookup.handler.__doc__,
         response_model=None,
         responses=described,
+        openapi_extra={"parameters": parameters} if parameters else None,
     )(answer)

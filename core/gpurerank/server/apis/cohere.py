@@ -5,13 +5,14 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 from starlette.requests import Request
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from gpurerank.server import operations
+from gpurerank.server.embedding_shape import Dimensions
 from gpurerank.server.endpoint import Api, Endpoint, has_field
-from gpurerank.server.fields import PositiveTopN, Schema, Text, Texts, is_query
+from gpurerank.server.fields import Content, PositiveTopN, Schema, Text, Texts, is_query
 from gpurerank.server.rerank_shape import (
     DocumentsRequest,
     RerankResponse,
@@ -22,6 +23,8 @@ from gpurerank.server.rerank_shape import (
     rerank_results,
 )
 from gpurerank.server.routing import service_of
+from gpurerank.server.vector_output import check_dimensions, encode, quantize, shorten
+from gpurerank.types import FloatArray
 
 
 class CohereRerankRequest(DocumentsRequest):
@@ -49,20 +52,46 @@ class CohereRerankResponse(TypedDict):
     meta: dict[str, Any]
 
 
-class CohereEmbedRequest(Schema):
-    """Cohere's embed."""
+CohereType = Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]
 
-    texts: Texts
+
+class CohereEmbedRequest(Schema):
+    """Cohere's embed; ``texts``, or ``inputs`` of text parts."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["texts"]}, {"required": ["inputs"]}]}
+    )
+
+    texts: Texts | None = None
+    inputs: Annotated[list[Content], Field(fail_fast=True)] | None = None
     model: Text | None = None
     input_type: Text | None = None
-    embedding_types: Annotated[list[Literal["float"]], Field(fail_fast=True)] | None = None
+    embedding_types: Annotated[list[CohereType], Field(fail_fast=True)] | None = None
+    output_dimension: Dimensions | None = None
     truncate: Text | None = None
+
+    @model_validator(mode="after")
+    def _has_texts(self) -> CohereEmbedRequest:
+        if self.texts is None and self.inputs is None:
+            raise ValueError("give texts, or inputs of text parts")
+        return self
+
+    def passages(self) -> list[str]:
+        """The texts, from either field."""
+        if self.texts is not None:
+            return self.texts
+        return [content.joined() for content in self.inputs or []]
 
 
 class CohereEmbeddings(TypedDict):
     """Vectors by type."""
 
-    float: list[list[float]]
+    float: NotRequired[list[list[float]]]
+    int8: NotRequired[list[list[int]]]
+    uint8: NotRequired[list[list[int]]]
+    binary: NotRequired[list[list[int]]]
+    ubinary: NotRequired[list[list[int]]]
+    base64: NotRequired[list[str]]
 
 
 class CohereEmbedResponse(TypedDict):
@@ -114,25 +143,37 @@ async def embed_v1(request: Request, body: CohereEmbedRequest) -> dict[str, Any]
 async def _embed(
     request: Request, body: CohereEmbedRequest, version: str, *, by_type: bool
 ) -> dict[str, Any]:
+    service = service_of(request)
+    check_dimensions(service.models.embedder(body.model), body.output_dimension, "output_dimension")
+    texts = body.passages()
     embeddings = await operations.embed(
-        service_of(request),
+        service,
         request,
-        body.texts,
+        texts,
         model=body.model,
         query=is_query(body.input_type),
         field="texts",
     )
-    vectors = list(embeddings.vectors)
+    vectors = shorten(embeddings.vectors, body.output_dimension)
+    types = body.embedding_types or ["float"]
     return {
         "id": str(uuid.uuid4()),
-        "embeddings": {"float": vectors} if by_type else vectors,
-        "texts": body.texts,
+        "embeddings": {kind: _as_type(vectors, kind) for kind in types}
+        if by_type
+        else list(vectors),
+        "texts": texts,
         "meta": {
             "api_version": {"version": version},
             "billed_units": {"input_tokens": embeddings.tokens},
         },
         "response_type": "embeddings_by_type" if by_type else "embeddings_floats",
     }
+
+
+def _as_type(vectors: FloatArray, kind: CohereType) -> list[Any]:
+    if kind == "base64":
+        return encode(vectors, "base64")
+    return encode(quantize(vectors, kind), None)
 
 
 API = Api(

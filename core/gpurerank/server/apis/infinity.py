@@ -11,7 +11,7 @@ from starlette.requests import Request
 from typing_extensions import NotRequired, TypedDict
 
 from gpurerank.server.endpoint import Api, Endpoint, has_field
-from gpurerank.server.rerank_shape import DocumentsRequest, rank_documents, rerank_meta
+from gpurerank.server.rerank_shape import DocumentsRequest, rank_documents, rerank_meta, value_of
 from gpurerank.server.responses import Usage, usage_of
 
 
@@ -46,8 +46,8 @@ async def rerank(request: Request, body: InfinityRerankRequest) -> InfinityReran
     ranking = await rank_documents(request, body, body.top_n or None)
     results: list[InfinityResult] = []
     for passage in ranking.passages:
-        value = passage.logit if body.raw_scores else passage.score
-        result = InfinityResult(index=passage.index, relevance_score=value or 0.0)
+        score = value_of(passage, logits=bool(body.raw_scores))
+        result = InfinityResult(index=passage.index, relevance_score=score)
         if body.return_documents:
             result["document"] = passage.passage
         results.append(result)

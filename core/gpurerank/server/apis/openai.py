@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 import time
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 from starlette.requests import Request
 from typing_extensions import TypedDict
 
-from gpurerank.server import operations
+from gpurerank.server.embedding_shape import (
+    Dimensions,
+    EmbeddingInput,
+    EmbeddingResponse,
+    embed_texts,
+)
 from gpurerank.server.endpoint import Api, Endpoint, Lookup
-from gpurerank.server.fields import Schema, Text, TextList, as_list, is_query
+from gpurerank.server.fields import Schema, Text, as_list, is_query, refuse_instruction
 from gpurerank.server.refusal import Refusal
-from gpurerank.server.responses import Usage, usage_of
 from gpurerank.server.routing import service_of
 
 _STARTED = int(time.time())
@@ -23,38 +26,26 @@ _STARTED = int(time.time())
 class OpenAIEmbeddingRequest(Schema):
     """OpenAI's embeddings."""
 
-    input: Text | TextList
+    input: EmbeddingInput
     model: Text | None = None
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: Annotated[int, Field(ge=1)] | None = None
+    dimensions: Dimensions | None = None
     user: Text | None = None
     input_type: Text | None = Field(default=None, description="'query' or 'passage'.")
-
-
-class OpenAIEmbedding(TypedDict):
-    """One vector: numbers, or base64 of little-endian float32."""
-
-    object: str
-    index: int
-    embedding: list[float] | str
-
-
-class OpenAIEmbeddingResponse(TypedDict):
-    """One vector for each text, in input order."""
-
-    object: str
-    data: list[OpenAIEmbedding]
-    model: str
-    usage: Usage
+    instruction: Text | None = None
+    prompt: Text | None = None
 
 
 class OpenAIModel(TypedDict):
-    """A model that is served."""
+    """A model that is served; beside OpenAI's fields those of NVIDIA and Xinference."""
 
     id: str
     object: str
     created: int
     owned_by: str
+    root: str
+    model_name: str
+    model_type: str
 
 
 class OpenAIModels(TypedDict):
@@ -66,38 +57,43 @@ class OpenAIModels(TypedDict):
 
 async def embed(request: Request, body: OpenAIEmbeddingRequest) -> dict[str, Any]:
     """OpenAI's embeddings, as numbers or as base64 of little-endian float32."""
-    service = service_of(request)
-    dim = service.models.embedder(body.model).dim
-    if body.dimensions is not None and body.dimensions != dim:
-        raise Refusal(422, f"dimensions: this model has {dim} and cannot be shortened", "invalid")
-    embeddings = await operations.embed(
-        service,
+    refuse_instruction(body.instruction)
+    refuse_instruction(body.prompt, "prompt")
+    return await embed_texts(
         request,
         as_list(body.input),
         model=body.model,
         query=is_query(body.input_type),
+        dimensions=body.dimensions,
+        encoding=body.encoding_format,
     )
-    shown: list[Any] = list(embeddings.vectors)
-    if body.encoding_format == "base64":
-        shown = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in shown]
-    return {
-        "object": "list",
-        "data": [
-            {"object": "embedding", "index": index, "embedding": vector}
-            for index, vector in enumerate(shown)
-        ],
-        "model": embeddings.model,
-        "usage": usage_of(embeddings.tokens),
-    }
 
 
 async def models(request: Request) -> OpenAIModels:
     """The served models by name."""
-    entries: list[OpenAIModel] = [
-        {"id": name, "object": "model", "created": _STARTED, "owned_by": "gpurerank"}
-        for name in service_of(request).models.names()
-    ]
-    return {"object": "list", "data": entries}
+    names = service_of(request).models.names()
+    return {"object": "list", "data": [_entry(request, name) for name in names]}
+
+
+async def model(request: Request) -> OpenAIModel:
+    """One served model."""
+    name: str = request.path_params["model"]
+    if name not in service_of(request).models.names():
+        raise Refusal(404, f"there is no model {name[:100]!r}", "no_model")
+    return _entry(request, name)
+
+
+def _entry(request: Request, name: str) -> OpenAIModel:
+    is_reranker = name in service_of(request).models.rerankers
+    return {
+        "id": name,
+        "object": "model",
+        "created": _STARTED,
+        "owned_by": "gpurerank",
+        "root": name,
+        "model_name": name,
+        "model_type": "rerank" if is_reranker else "embedding",
+    }
 
 
 API = Api(
@@ -107,9 +103,12 @@ API = Api(
         Endpoint(
             paths=("/v1/embeddings", "/embeddings"),
             request=OpenAIEmbeddingRequest,
-            response=OpenAIEmbeddingResponse,
+            response=EmbeddingResponse,
             handler=embed,
         ),
     ),
-    lookups=(Lookup(path="/v1/models", handler=models, response=OpenAIModels),),
+    lookups=(
+        Lookup(path="/v1/models", handler=models, response=OpenAIModels),
+        Lookup(path="/v1/models/{model:path}", handler=model, response=OpenAIModel),
+    ),
 )
