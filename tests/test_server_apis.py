@@ -146,6 +146,16 @@ def test_ragflow_sends_return_documents_as_a_word(server: Running) -> None:
     assert not any("document" in result for result in results)
 
 
+def test_litellm_gets_no_documents_on_the_path_of_two_providers(server: Running) -> None:
+    """Its providers infinity and hosted_vllm send the same; each fails on the other's documents."""
+    body = {**BODY, "return_documents": True}
+    agent = {"user-agent": "litellm/1.110.2"}
+    results = ok(server, "/rerank", body, **agent)["results"]
+    assert not any("document" in result for result in results)
+    first = ok(server, "/vllm/rerank", body, **agent)["results"][0]["document"]
+    assert first == {"text": ok(server, "/infinity/rerank", body)["results"][0]["document"]}
+
+
 def test_nvidia_ranks_by_logit(server: Running, scores: list[float]) -> None:
     body = {
         "model": "m",
@@ -198,7 +208,8 @@ def test_llama_cpp_reranks_documents_and_texts(
 
 
 def test_hugging_face_posts_to_the_root(server: Running, scores: list[float]) -> None:
-    assert np.shape(ok(server, "/", {"inputs": QUERY})) == (1, 384)
+    for path in ("/", "/tei"):
+        assert np.shape(ok(server, path, {"inputs": QUERY})) == (1, 384)
     ranks = ok(server, "/", {"query": QUERY, "texts": DOCUMENTS})
     assert [rank["index"] for rank in ranks] == order(scores)
     inputs = {"source_sentence": "a dog", "sentences": ["a puppy", "a car"]}

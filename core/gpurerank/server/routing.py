@@ -154,7 +154,8 @@ def _by_path(apis: tuple[Api, ...]) -> Mapping[str, list[Endpoint]]:
         for endpoint in api.endpoints:
             for path in (*endpoint.paths, *endpoint.aliases):
                 paths.setdefault(path, []).append(endpoint)
-                paths.setdefault(f"/{api.prefix}{path}", []).append(endpoint)
+                prefixed = f"/{api.prefix}{path}".rstrip("/")
+                paths.setdefault(prefixed, []).append(endpoint)
     return paths
 
 
