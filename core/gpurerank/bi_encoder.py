@@ -88,6 +88,11 @@ class BiEncoder:
         return self._lease.model.matryoshka_dims
 
     @property
+    def max_length(self) -> int:
+        """Tokens that a text may have, special tokens included; what is longer is cut."""
+        return self._lease.model.max_length
+
+    @property
     def packed(self) -> bool:
         """Whether batches run without padding."""
         return self._lease.model.packed

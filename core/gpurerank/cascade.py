@@ -19,6 +19,11 @@ class Cascade:
         cross_encoder: The second stage, such as a Reranker; ranks what the first one kept.
         candidates: Passages that reach the second stage, at least 1.
 
+    Attributes:
+        bi_encoder: As given.
+        cross_encoder: As given.
+        candidates: As given.
+
     Raises:
         InputError: ``candidates`` is below 1.
     """
@@ -26,14 +31,14 @@ class Cascade:
     def __init__(self, bi_encoder: Ranker, cross_encoder: Ranker, candidates: int = 50) -> None:
         if candidates < 1:
             raise InputError(f"candidates is {candidates}; the second stage needs at least 1")
-        self._first = bi_encoder
-        self._second = cross_encoder
-        self._candidates = candidates
+        self.bi_encoder = bi_encoder
+        self.cross_encoder = cross_encoder
+        self.candidates = candidates
 
     @property
     def model_name(self) -> str:
         """Both models."""
-        return f"{self._first.model_name} > {self._second.model_name}"
+        return f"{self.bi_encoder.model_name} > {self.cross_encoder.model_name}"
 
     def rank(
         self,
@@ -50,9 +55,9 @@ class Cascade:
         """
         checked = check_request(query, passages, top_k, threshold)
         with stage("first_stage"):
-            kept = self._first.rank(query, checked, top_k=self._candidates)
+            kept = self.bi_encoder.rank(query, checked, top_k=self.candidates)
         found = [passage.passage for passage in kept]
-        ranked = self._second.rank(query, found, top_k, threshold, cut_off=cut_off)
+        ranked = self.cross_encoder.rank(query, found, top_k, threshold, cut_off=cut_off)
         return _joined(kept, ranked)
 
     async def arank(
@@ -67,9 +72,9 @@ class Cascade:
         """As ``rank``, without blocking the event loop."""
         checked = check_request(query, passages, top_k, threshold)
         with stage("first_stage"):
-            kept = await self._first.arank(query, checked, top_k=self._candidates)
+            kept = await self.bi_encoder.arank(query, checked, top_k=self.candidates)
         found = [passage.passage for passage in kept]
-        ranked = await self._second.arank(query, found, top_k, threshold, cut_off=cut_off)
+        ranked = await self.cross_encoder.arank(query, found, top_k, threshold, cut_off=cut_off)
         return _joined(kept, ranked)
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 BATCH_S = 0.05
 # Weight of the newest batch in the moving average of the rate.
 _SMOOTHING = 0.3
+# What a full batch keeps of its weight with each later one, in the rate of full batches.
+_FULL_BATCH_DECAY = 0.9
 # Successful batches after which a budget that was lowered by an out-of-memory error grows again.
 _BATCHES_BEFORE_GROWTH = 64
 
@@ -33,6 +35,19 @@ class BatchBudget:
         self._ceiling = max_tokens
         self._batch_s = batch_s
         self._batches_since_shrink = 0
+        self._full_tokens = 0.0
+        self._full_seconds = 0.0
+
+    @property
+    def full_tokens_per_s(self) -> float:
+        """Rate of full batches, for one lane: what the device does while much is waiting.
+
+        Small batches are left out: most of their time is the same for a batch of any size. Before
+        the first full one it is a guess on the high side.
+        """
+        if not self._full_seconds:
+            return self._min_tokens / self._batch_s
+        return self._full_tokens / self._full_seconds
 
     @property
     def tokens(self) -> int:
@@ -45,6 +60,9 @@ class BatchBudget:
         rate = tokens / max(seconds, 1e-6)
         average = self.tokens_per_s
         self.tokens_per_s = average + _SMOOTHING * (rate - average) if average else rate
+        if tokens >= self._min_tokens // 2:
+            self._full_tokens = self._full_tokens * _FULL_BATCH_DECAY + tokens
+            self._full_seconds = self._full_seconds * _FULL_BATCH_DECAY + max(seconds, 1e-6)
         self._batches_since_shrink += 1
         if (
             self._batches_since_shrink >= _BATCHES_BEFORE_GROWTH

@@ -43,6 +43,7 @@ class EngineState:
 
     def __init__(self, lane_count: int, budget: BatchBudget) -> None:
         self.budget = budget
+        self._lane_count = lane_count
         self._changed = threading.Condition()
         self._submitted: list[Job] = []
         self._open_jobs: set[Job] = set()
@@ -133,6 +134,7 @@ class EngineState:
                 waiting_items=sum(len(job.items) - job.done for job in self._open_jobs),
                 prepared_items=len(self._prepared.entries) if self._prepared else 0,
                 tokens_per_s=self.budget.tokens_per_s,
+                full_tokens_per_s=self._lane_count * self.budget.full_tokens_per_s,
                 heartbeat_age_s=max(busy_s, default=0.0),
             )
 

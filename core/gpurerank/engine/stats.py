@@ -18,6 +18,7 @@ class EngineStats:
         waiting_items: Items submitted that have no result yet.
         prepared_items: Items of the batch that is prepared for the next idle lane.
         tokens_per_s: Moving average of the rate of recent batches, for one lane.
+        full_tokens_per_s: Rate of full batches, for all lanes together; a guess before the first.
         heartbeat_age_s: Seconds that the longest running batch has taken so far; 0 while idle.
     """
 
@@ -29,4 +30,5 @@ class EngineStats:
     waiting_items: int
     prepared_items: int
     tokens_per_s: float
+    full_tokens_per_s: float
     heartbeat_age_s: float

@@ -1,98 +1,79 @@
-"""Who is let in: as much as can be answered in time, the rest is told when to come again."""
+"""Admission control: what can be answered in time is let in, the rest is told when to retry."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from gpurerank.server.refusal import Refusal
 
-# Texts of a language have four characters a token; only the ratio of queue and rate counts.
-_CHARS_PER_TOKEN = 4
-# Until something was measured.
-_FIRST_RATE = 2_000.0
-_MEMORY_S = 5.0
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """The estimated work of one request.
+
+    Attributes:
+        tokens: Tokens of all pairs or texts.
+        seconds: Time that they take where batches are full and nothing else runs.
+        remaining: Share that is not done yet, in [0, 1].
+    """
+
+    tokens: float
+    seconds: float
+    remaining: float = 1.0
+
+    def report(self, done: int, total: int) -> None:
+        """Takes note of progress; a model that begins later never adds to what remains."""
+        self.remaining = min(self.remaining, 1.0 - done / max(1, total))
 
 
 class Admission:
     """Admits a request as a whole while what waits can be done within ``queued_s``.
 
-    Belongs to one event loop. Tokens are estimated from characters, for the queue and for the
-    rate alike, so that an error of the estimate cancels out.
+    Belongs to one event loop.
 
     Args:
         queued_s: Work that may wait, in seconds.
-        clock: Seconds that never go back.
-
-    Attributes:
-        queued_tokens: Estimated tokens of what is admitted and not answered.
-        tokens_per_s: Measured while there was work.
     """
 
-    def __init__(self, queued_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self.queued_tokens = 0
-        self.tokens_per_s = _FIRST_RATE
-        self._waiting: list[int] = []
+    def __init__(self, queued_s: float) -> None:
         self._queued_s = queued_s
-        self._clock = clock
-        self._busy_since: float | None = None
-        self._done = 0
-        self._busy_s = 0.0
+        self._admitted: list[Work] = []
+
+    @property
+    def queued_tokens(self) -> int:
+        """Estimated tokens of admitted requests that have not run yet."""
+        return math.ceil(sum(work.tokens * work.remaining for work in self._admitted))
 
     @contextmanager
-    def admitted(self, tokens: int) -> Iterator[None]:
-        """Counts a request while its body runs; what was cancelled measures nothing.
-
-        A request is let in whatever its size where nothing waits.
+    def admitted(self, work: Work) -> Iterator[None]:
+        """Counts a request while its body runs. Where nothing waits, one of any size is let in.
 
         Raises:
             Refusal: Too much waits already.
         """
-        self._check(tokens)
-        if self.queued_tokens == 0:
-            self._busy_since = self._clock()
-        self.queued_tokens += tokens
-        self._waiting.append(tokens)
-        answered = False
+        self._check(work)
+        self._admitted.append(work)
         try:
             yield
-            answered = True
         finally:
-            self.queued_tokens -= tokens
-            self._waiting.remove(tokens)
-            self._measure(tokens if answered else 0)
+            self._admitted.remove(work)
 
-    def _check(self, tokens: int) -> None:
-        # Models serve in turns by tokens: of a larger request it waits for as much as its own.
-        ahead = sum(min(tokens, other) for other in self._waiting)
-        over_s = (ahead + tokens) / self.tokens_per_s - self._queued_s
-        if ahead and over_s > 0:
-            # When nothing waits, even what is larger than the whole queue is let in.
-            retry_s = max(1, math.ceil(min(over_s, ahead / self.tokens_per_s)))
+    def _check(self, work: Work) -> None:
+        # Models serve requests in turns by tokens: of a larger request as much runs first as the
+        # new one has itself.
+        left_s = [other.seconds * other.remaining for other in self._admitted]
+        ahead_s = sum(min(work.seconds, other_s) for other_s in left_s)
+        excess_s = ahead_s + work.seconds - self._queued_s
+        if ahead_s > 0 and excess_s > 0:
+            # After ahead_s nothing waits, and even what is larger than the whole queue is let in.
+            retry_s = max(1, math.ceil(round(min(excess_s, ahead_s), 3)))
             raise Refusal(
                 429,
-                f"{self.queued_tokens:,} tokens wait already; try again in {retry_s} s",
+                f"{self.queued_tokens:,} tokens are waiting, {sum(left_s):,.1f} s of work; try"
+                f" again in {retry_s} s",
                 "overloaded",
                 retry_after_s=retry_s,
             )
-
-    def _measure(self, tokens: int) -> None:
-        now = self._clock()
-        assert self._busy_since is not None
-        self._busy_s += now - self._busy_since
-        self._busy_since = now if self.queued_tokens else None
-        self._done += tokens
-        if self._done and self._busy_s > 0:
-            self.tokens_per_s = max(1.0, self._done / self._busy_s)
-        if self._busy_s > _MEMORY_S:
-            # Half as heavy each time, so that the rate follows the last seconds.
-            self._busy_s /= 2
-            self._done //= 2
-
-
-def estimated_tokens(query: str, passages: list[str]) -> int:
-    """Tokens that the pairs of a request have, about."""
-    chars = sum(map(len, passages)) + len(query) * max(1, len(passages))
-    return max(1, chars // _CHARS_PER_TOKEN)

@@ -48,14 +48,6 @@ class BodyReader:
         # One thread: memory then holds the objects of one large body at a time.
         self._thread = ThreadPoolExecutor(1, "gpurerank-bodies")
 
-    async def read(self, request: Request, schema: type[Body]) -> Body:
-        """Reads a body and checks it against a schema.
-
-        Raises:
-            Refusal: As ``read_object`` and ``check``.
-        """
-        return await self.check(request, schema, await self.read_object(request))
-
     async def read_object(self, request: Request) -> dict[str, Any]:
         """Reads the JSON object that a body holds.
 

@@ -92,7 +92,7 @@ async def rank(
     service.check_texts(passages, field)
     chosen = ranker or service.models.reranker(model)
     ranked, call = await service.run(
-        request, query, passages, lambda: chosen.arank(query, passages, top_k, threshold)
+        request, chosen, query, passages, lambda: chosen.arank(query, passages, top_k, threshold)
     )
     served = service.models.served_name(model)
     return Ranking(ranked, served, call.counted.get("tokens", 0), call.stages_ms)
@@ -130,7 +130,7 @@ async def score(
     pairs = list(zip(repeated, passages, strict=True))
     reranker = service.models.reranker(model)
     values, call = await service.run(
-        request, max(queries, key=len), passages, lambda: reranker.ascore_pairs(pairs)
+        request, reranker, max(queries, key=len), passages, lambda: reranker.ascore_pairs(pairs)
     )
     if logits:
         values = [logit_of(value) for value in values]
@@ -155,6 +155,6 @@ async def embed(
     encoder = service.models.embedder(model)
     service.check_texts(texts, field)
     work = encoder.aembed_queries if query else encoder.aembed_passages
-    vectors, call = await service.run(request, "", texts, lambda: work(texts))
+    vectors, call = await service.run(request, encoder, "", texts, lambda: work(texts))
     served = service.models.served_name(model, embedder=True)
     return Embeddings(vectors, served, call.counted.get("tokens", 0))

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from gpurerank.calls import Call, calling
-from gpurerank.server.admission import Admission, estimated_tokens
+from gpurerank.cascade import Cascade
+from gpurerank.server.admission import Admission
 from gpurerank.server.bodies import BodyReader
 from gpurerank.server.json_body import too_many_items
 from gpurerank.server.metrics import Metrics
@@ -19,6 +20,8 @@ from gpurerank.server.models import ServedModels
 from gpurerank.server.options import ServerOptions
 from gpurerank.server.refusal import Refusal
 from gpurerank.server.tracing import span
+from gpurerank.server.work_estimates import WorkEstimates
+from gpurerank.types import Ranker
 
 Result = TypeVar("Result")
 
@@ -45,6 +48,7 @@ class Service:
         self.models = models
         self.metrics = Metrics(models)
         self.admission = Admission(options.limits.queued_s)
+        self._estimates = WorkEstimates()
         self.metrics.queued_tokens.set_function(lambda: self.admission.queued_tokens)
         self.draining = False
         self.in_flight = 0
@@ -118,24 +122,35 @@ class Service:
     async def run(
         self,
         request: Request,
+        ranker: Ranker,
         query: str,
         passages: list[str],
         work: Callable[[], Awaitable[Result]],
     ) -> tuple[Result, Call]:
         """Runs admitted work to its end, or until its client leaves.
 
+        Args:
+            request: The client's.
+            ranker: The model that does the work.
+            query: The query, or the longest of several; empty where texts are embedded.
+            passages: Passages or texts.
+            work: Starts the work.
+
         Raises:
             Refusal: Too much waits, the time to drain is over, or the client left.
             GPURerankError: The work failed, or was not done in time.
         """
-        tokens = estimated_tokens(query, passages)
+        estimate = self._estimates.estimate(ranker, query, passages)
+        # A cascade tells of the progress of its first model too, which is not that of the request.
+        report = None if isinstance(ranker, Cascade) else estimate.report
         with (
-            self.admission.admitted(tokens),
-            calling(timeout_s=self.limits.answer_s, counts_tokens=True) as call,
-            span(passages=len(passages), tokens=tokens),
+            self.admission.admitted(estimate),
+            calling(timeout_s=self.limits.answer_s, on_progress=report, counts_tokens=True) as call,
+            span(passages=len(passages), tokens=round(estimate.tokens)),
         ):
             self.metrics.passages.inc(len(passages))
             result = await self._unless_left(request, work)
+        self._estimates.learn(ranker, query, passages, call.counted.get("tokens", 0))
         for stage, spent_ms in call.stages_ms.items():
             self.metrics.stage_seconds.labels(stage).observe(spent_ms / 1000)
         self.metrics.usage_tokens.inc(call.counted.get("tokens", 0))
