@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import time
 from collections.abc import Callable
@@ -142,6 +143,10 @@ def serve(options: ServerOptions, report: Callable[[str], None] = lambda _: None
     except BaseException:
         bound.close()
         raise
+    # Models and libraries are never garbage. Looking for garbage among their million objects, as
+    # parsing a large body makes Python do, would stop every thread for a tenth of a second.
+    gc.collect()
+    gc.freeze()
     logs.configure()
     end = ProcessEnd(options.limits.drain_s)
     server = server_of(Service(options, models), lambda: _report_address(bound, options, report))
