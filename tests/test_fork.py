@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 
@@ -92,6 +93,7 @@ REGISTRY.acquire("key", load, "slow")
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.timeout(1000)
 def test_a_gpu_is_refused_in_a_forked_child_with_a_way_out() -> None:
     script = """
