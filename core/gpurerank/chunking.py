@@ -19,7 +19,8 @@ class Fit:
     Attributes:
         spans: Characters [start, stop) of each window, in order; one where it fits whole.
         query_stop: Characters of the query that are shown; None for all.
-        truncated: Part of the passage or of the query is not read.
+        truncated: Part of the passage or of the query is not read, for its length or because a
+            word is too long for the tokenizer.
     """
 
     spans: list[tuple[int, int]]

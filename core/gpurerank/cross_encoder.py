@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -191,6 +192,8 @@ class CrossEncoder:
         # An ASCII character is at most one token, so most passages need no count.
         counted = [p for p in passages if not (whole and p.isascii() and len(p) <= size)]
         counts = dict(zip(counted, model.token_counts(counted), strict=True))
+        # A query that is not read in full counts against every passage.
+        unread = not whole or model.has_unread_word(query)
         cut = not whole and long_passages == "truncate"
         long = [p for p, count in counts.items() if cut or count > size]
         fits: dict[str, Fit] = {}
@@ -199,10 +202,13 @@ class CrossEncoder:
                 fits[passage] = fit_truncated(query_offsets, found, passage, model.room)
             else:
                 spans = self._window_spans(found, passage, size)
-                fits[passage] = Fit(spans, query_stop, truncated=not whole)
-        return [
-            fits.get(p) or Fit([(0, len(p))], query_stop, truncated=not whole) for p in passages
-        ]
+                fits[passage] = Fit(spans, query_stop)
+        for passage in passages:
+            fit = fits.get(passage) or Fit([(0, len(passage))], query_stop)
+            if not fit.truncated and (unread or model.has_unread_word(passage)):
+                fit = replace(fit, truncated=True)
+            fits[passage] = fit
+        return [fits[passage] for passage in passages]
 
     def _window_spans(self, offsets: IntArray, passage: str, size: int) -> list[tuple[int, int]]:
         """Windows that hold at most ``size`` tokens also when they are tokenized by themselves.

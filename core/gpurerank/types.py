@@ -53,7 +53,8 @@ class RankedPassage:
         rank: Place in this ranking, from 1.
         span: Characters [start, stop) of the passage's best window; the whole passage where it
             fitted. None where no model read it.
-        truncated: Part of the passage or the query was not read.
+        truncated: Part of the passage or the query was not read: it was too long, or has a word
+            that is too long for the model's tokenizer.
         model: Name of the model that scored it.
         previous_rank: Place before this ranking, from 1: the input order, or the first stage's.
         previous_score: The first stage's score, where there was one.

@@ -128,6 +128,10 @@ class PairModel:
         """Characters [start, stop) of the tokens of each text, shape (tokens, 2)."""
         return self._texts.offsets(texts)
 
+    def has_unread_word(self, text: str) -> bool:
+        """Whether a word of a text is too long for the tokenizer and read as unknown."""
+        return self._texts.has_unread_word(text)
+
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without special ones; what was counted is tokenized for good."""
         return [len(ids) for ids in self._texts.ids(texts)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
+from tokenizers import Encoding
 from torch import Tensor, nn
 
 from gpurerank.errors import ModelError
@@ -24,8 +26,11 @@ from gpurerank.models.precision import convert_weights
 from gpurerank.models.probe import Probe, Reference, position_offset
 from gpurerank.models.remembered import RememberedRows
 from gpurerank.models.runner import RowRunner, restore_order
-from gpurerank.models.tokenization import readable
+from gpurerank.models.tokenization import backend_of, readable
+from gpurerank.models.word_limit import WordLimit
 from gpurerank.types import FloatArray, IntArray, TextToken
+
+logger = logging.getLogger("gpurerank")
 
 PROBE_TEXTS = (
     "a short passage",
@@ -76,6 +81,8 @@ class TextModel:
         self._encoding = threading.Lock()
         # The padded path sets its own padding and truncation, on another thread.
         self._tokenizer = copy.deepcopy(self._encoder.tokenizer)
+        self._word_limit = WordLimit(backend_of(self._tokenizer))
+        self._warned_of_words = False
         self.special_ids = _marks(self._tokenizer)
         self.dim = int(self._encoder.get_embedding_dimension() or 0)
         config = getattr(getattr(self._encoder[0], "model", None), "config", None)
@@ -121,9 +128,9 @@ class TextModel:
             Tokens.from_arrays(
                 np.array(one.ids, np.int32),
                 np.array(one.type_ids, np.int32),
-                truncated=bool(one.overflowing),
+                truncated=bool(one.overflowing) or self._has_unread_word(text, one),
             )
-            for one in encoded.encodings
+            for text, one in zip(clean, encoded.encodings, strict=True)
         ]
 
     def text_tokens(self, texts: Sequence[str], special_tokens: bool) -> list[list[TextToken]]:
@@ -144,6 +151,19 @@ class TextModel:
             ]
             for one in encodings
         ]
+
+    def _has_unread_word(self, text: str, encoding: Encoding) -> bool:
+        is_exceeded = self._word_limit.is_exceeded(text, encoding)
+        if is_exceeded and not self._warned_of_words:
+            # A vector has no place for a mark.
+            self._warned_of_words = True
+            logger.warning(
+                "%r reads a word of over %d characters as unknown, so the text's vector does not"
+                " depend on it; put spaces into such words (reported once)",
+                self.name,
+                self._word_limit.characters,
+            )
+        return is_exceeded
 
     def prepare(
         self, items: Sequence[tuple[str, str]], tokens: Sequence[Tokens]

@@ -22,6 +22,7 @@ from tokenizers import Encoding, Tokenizer
 from gpurerank.chunking import longest_first
 from gpurerank.errors import ModelError
 from gpurerank.models.packing import Tokens
+from gpurerank.models.word_limit import WordLimit
 from gpurerank.types import IntArray
 
 # What an entry costs beside its ids: the array's header and the dictionary's slot.
@@ -45,6 +46,7 @@ class TextTokenizer:
         self._tokenizer = Tokenizer.from_str(backend.to_str())
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._word_limit = WordLimit(self._tokenizer)
         # In order of use, oldest first; a plain dict, because lookups are most of the host's work.
         self._known: dict[str, IntArray] = {}
         self._size = 0
@@ -76,6 +78,13 @@ class TextTokenizer:
             np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
             for encoding in self._encode(texts)
         ]
+
+    def has_unread_word(self, text: str) -> bool:
+        """Whether a word of a text is too long for the tokenizer and read as unknown."""
+        if not self._word_limit.may_be_exceeded(text):
+            return False
+        clean = readable(text)
+        return self._word_limit.is_exceeded(clean, self.encoding(clean))
 
     def _encode(self, texts: Sequence[str]) -> list[Encoding]:
         clean = [readable(text) for text in texts]
