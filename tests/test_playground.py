@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from gpurerank import BiEncoder, Cascade, RankedPassage, Reranker
+from gpurerank.server.admission import Work
 from gpurerank.server.options import Limits, ServerOptions
 from tests.serving import Running, running
 from tests.time_limits import HANG_S
@@ -356,10 +357,10 @@ def test_a_limit_is_told_with_what_to_change(opened: Opening, servers: Servers) 
 def test_a_busy_server_is_told_with_when_to_come_again(opened: Opening, servers: Servers) -> None:
     page = opened(servers.small)
     page.locator("#text").fill(PASSAGES[0])
-    with servers.small.service.admission.admitted(10**6):
+    with servers.small.service.admission.admitted(Work(tokens=10**6, seconds=500.0)):
         page.locator("#rank").click()
         expect(page.get_by_role("alert")).to_have_text(
-            re.compile(r"1,000,000 tokens wait already.*Ask again in [1-9]\d* s\.", re.DOTALL)
+            re.compile(r"1,000,000 tokens are waiting.*Ask again in [1-9]\d* s\.", re.DOTALL)
         )
 
 
