@@ -99,6 +99,11 @@ def test_rank_fields_decide_what_is_scored(server: Running, path: str) -> None:
         ("/score", {"text_1": QUERY, "text_2": DOCUMENTS}, "instruction"),
         ("/v1/embeddings", {"input": QUERY}, "instruction"),
         ("/v1/embeddings", {"input": QUERY}, "prompt"),
+        ("/rerank", {"query": QUERY, "texts": DOCUMENTS}, "instruction"),
+        ("/embed", {"inputs": QUERY}, "instruction"),
+        ("/v2/embed", {"texts": [QUERY]}, "instruction"),
+        ("/api/embed", {"model": "m", "input": QUERY}, "instruction"),
+        ("/v1/rank", {"query": QUERY, "passages": DOCUMENTS}, "instruction"),
         ("/v1/reranking", {"query": QUERY, "input": DOCUMENTS}, "instruction"),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from gpurerank.server.fields import refuse_instruction
 from gpurerank.server.refusal import Refusal
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -69,8 +70,13 @@ def validate(schema: type[Body], values: dict[str, Any], max_items: int) -> Body
         max_items: Items that a list of the schema may have; counted before any item is checked.
 
     Raises:
-        Refusal: A list is too long, or a field is missing, of another type, or out of range.
+        Refusal: A list is too long, a field is missing, of another type, or out of range, or the
+            body has an instruction that its schema has no place for.
     """
+    # Unknown fields are ignored, but an instruction that is dropped would change the scores.
+    instruction = values.get("instruction")
+    if isinstance(instruction, str) and "instruction" not in schema.model_fields:
+        refuse_instruction(instruction)
     for name, value in values.items():
         if isinstance(value, list) and len(value) > max_items and name in schema.model_fields:
             raise too_many_items(name, len(value), max_items)
