@@ -54,7 +54,12 @@ print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
 def run_script(script: str, threads: int) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        # Where this is set, the tokenizers library leaves its own protection against forks out.
+        "TOKENIZERS_PARALLELISM": "true",
+    }
     # Fork warns of threads from Python 3.12 on, which is what is tried here.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script]
     result = subprocess.run(

@@ -217,10 +217,20 @@ def _run_on_new_thread(work: Callable[[], None]) -> None:
     done.result()
 
 
+def _reset_in_child() -> None:
+    """Prepares a forked process: no model, and no thread pool, came along."""
+    if REGISTRY.loads:
+        # The tokenizers library has a pool of its own, whose threads do not survive the fork; a
+        # parallel call would wait for them for ever. It switches itself off after a fork, but not
+        # where this variable is set, and reads it at each call.
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    REGISTRY.forget_all()
+
+
 REGISTRY = Registry()
 atexit.register(REGISTRY.close)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=REGISTRY.forget_all)
+    os.register_at_fork(after_in_child=_reset_in_child)
 
 
 def free_models() -> int:
