@@ -28,7 +28,7 @@ from gpurerank.server.rerank_shape import value_of
 from gpurerank.server.routing import service_of
 from gpurerank.server.vector_output import check_dimensions, normalize, shorten
 
-# What transformers calls the only label of a model that has one.
+# How Hugging Face names the only label of a model that has one.
 _LABEL = "LABEL_0"
 
 

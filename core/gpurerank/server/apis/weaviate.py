@@ -1,4 +1,4 @@
-"""What Weaviate's module reranker-transformers expects of its inference container."""
+"""What Weaviate's local reranker module expects of its inference container."""
 
 from __future__ import annotations
 
