@@ -56,8 +56,8 @@ class Cascade:
         checked = check_request(query, passages, top_k, threshold)
         with stage("first_stage"):
             kept = self.bi_encoder.rank(query, checked, top_k=self.candidates)
-        found = [passage.passage for passage in kept]
-        ranked = self.cross_encoder.rank(query, found, top_k, threshold, cut_off=cut_off)
+        candidates = [passage.passage for passage in kept]
+        ranked = self.cross_encoder.rank(query, candidates, top_k, threshold, cut_off=cut_off)
         return _joined(kept, ranked)
 
     async def arank(
@@ -73,8 +73,10 @@ class Cascade:
         checked = check_request(query, passages, top_k, threshold)
         with stage("first_stage"):
             kept = await self.bi_encoder.arank(query, checked, top_k=self.candidates)
-        found = [passage.passage for passage in kept]
-        ranked = await self.cross_encoder.arank(query, found, top_k, threshold, cut_off=cut_off)
+        candidates = [passage.passage for passage in kept]
+        ranked = await self.cross_encoder.arank(
+            query, candidates, top_k, threshold, cut_off=cut_off
+        )
         return _joined(kept, ranked)
 
 

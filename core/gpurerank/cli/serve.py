@@ -74,8 +74,8 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Name that the Host header of a request may have, beside those of this machine;"
-            " may be repeated. * allows every name.",
+            help="Name that the Host header may have, in addition to those of this machine; may be"
+            " repeated. * allows every name.",
         ),
     ] = None,
     max_length: Annotated[int, typer.Option(help="Maximum tokens per pair.", min=8)] = 512,

@@ -26,7 +26,7 @@ class Replicas:
     Attributes:
         count: Processes; each holds one copy of the model.
         num_cpus: Cores that one is counted with, and threads that it computes with on a CPU, at
-            least one; under 1, so that other stages find room beside.
+            least one; by default under 1, which leaves room for other stages.
         num_gpus: GPUs of one; 0.5 puts two on one GPU. None is 1 where the cluster has a GPU,
             otherwise 0.
     """

@@ -53,15 +53,15 @@ def middlewares() -> list[Middleware]:
 
 
 class Front:
-    """Sends a request again that got no answer, and gives Serve's refusals this package's shape.
+    """Retries requests that a dead replica left unanswered, and reshapes Serve's error responses.
 
     Args:
-        app: The proxy.
-        kept_bytes: Bytes that are kept of a request's body; what is larger is sent once, while it
-            arrives.
-        kept_bytes_together: Bytes that are kept of all bodies; while they are, what comes beside
-            them is sent once, too.
-        body_s: Seconds until the body has arrived.
+        app: The application of Serve's proxy.
+        kept_bytes: Largest body that is kept for a retry; a larger one is sent to a replica once,
+            while it arrives.
+        kept_bytes_together: Most bytes kept of all bodies at the same time; while they are in use,
+            further requests are sent once, too.
+        body_s: Seconds that a body may take to arrive.
     """
 
     def __init__(
@@ -77,36 +77,38 @@ class Front:
         self._memory = _Memory(kept_bytes_together)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on, as often as it takes."""
+        """Passes a request on, and retries it if no replica answered."""
         if scope["type"] != "http" or not is_work(scope):
             await self._app(scope, receive, send)
             return
-        asked = _Asked(receive, self._kept_bytes, self._memory)
+        request = _ReplayableRequest(receive, self._kept_bytes, self._memory)
         try:
-            refusal = await self._answered(scope, asked, send)
+            refusal = await self._send_to_replica(scope, request, send)
         finally:
-            asked.forget()
+            request.forget()
         if refusal is not None:
             await refusal.response()(scope, receive, send)
 
-    async def _answered(self, scope: Scope, asked: _Asked, send: Send) -> Refusal | None:
-        """Sends an answer, or gives the refusal that is one."""
+    async def _send_to_replica(
+        self, scope: Scope, request: _ReplayableRequest, send: Send
+    ) -> Refusal | None:
+        """Sends a replica's response; returns the refusal to send instead, or None."""
         try:
-            await asyncio.wait_for(asked.read(), self._body_s)
+            await asyncio.wait_for(request.read(), self._body_s)
         except asyncio.TimeoutError:
             return _SLOW
-        for _ in range(_ATTEMPTS if asked.whole else 1):
-            if asked.left:
+        for _ in range(_ATTEMPTS if request.whole else 1):
+            if request.left:
                 return None
             answer = _Answer(send)
-            # The proxy writes into both.
+            # The proxy writes into both, so each attempt gets its own.
             fresh = {**scope, "headers": list(scope["headers"])}
-            if asked.whole:
-                fresh[KEY] = asked.body()
-            await self._app(fresh, asked.again(), answer)
+            if request.whole:
+                fresh[KEY] = request.body()
+            await self._app(fresh, request.replay(), answer)
             if answer.sent or answer.refused is not None:
                 return answer.refused
-        return None if asked.left else _LOST
+        return None if request.left else _LOST
 
 
 def is_work(scope: Scope) -> bool:
@@ -123,8 +125,8 @@ class _Memory:
     held_bytes: int = 0
 
 
-class _Asked:
-    """A request that can be read from its beginning again."""
+class _ReplayableRequest:
+    """A request whose body can be read from the beginning again."""
 
     def __init__(self, receive: Receive, kept_bytes: int, memory: _Memory) -> None:
         self.left = False
@@ -146,7 +148,7 @@ class _Asked:
             self.whole = not self.left and not message.get("more_body", False)
 
     def forget(self) -> None:
-        """Gives the memory of the body back."""
+        """Releases the memory of the body."""
         self._messages.clear()
         self._memory.held_bytes -= self._held_bytes
         self._held_bytes = 0
@@ -157,11 +159,11 @@ class _Asked:
         return self._held_bytes <= self._max_bytes
 
     def body(self) -> bytes:
-        """What was read."""
+        """The bytes read so far."""
         return b"".join(message.get("body", b"") for message in self._messages)
 
-    def again(self) -> Receive:
-        """Reads from the beginning, then goes on."""
+    def replay(self) -> Receive:
+        """A receive function that replays what was read, then continues with the rest."""
         read = iter(self._messages)
 
         async def receive() -> Message:

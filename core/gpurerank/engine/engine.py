@@ -144,7 +144,7 @@ class Engine(Generic[Model]):
         return _collect_result(job, call, stage)
 
     async def run_off_loop(self, work: Callable[[], Result]) -> Result:
-        """Runs work that needs no lane, such as tokenizing, on a thread beside the event loop.
+        """Runs work that needs no lane, such as tokenizing, on a separate thread.
 
         Raises:
             ClosedError: The engine was closed before the work began.

@@ -111,12 +111,12 @@ def _joined(
     if len(missing) == len(items):
         return fresh
     new = dict(zip(missing, zip(*fresh, strict=True), strict=True))
-    found = [new[item] if one is None else one for item, one in zip(items, known, strict=True)]
+    results = [new[item] if one is None else one for item, one in zip(items, known, strict=True)]
     rows = model.blank(len(items))
-    for place, (row, _, _) in enumerate(found):
-        rows[place] = row
+    for index, (row, _, _) in enumerate(results):
+        rows[index] = row
     return JobResult(
-        rows, [truncated for _, truncated, _ in found], [length for *_, length in found]
+        rows, [truncated for _, truncated, _ in results], [length for *_, length in results]
     )
 
 
